@@ -1,0 +1,57 @@
+"""Dictionary: translations of types, counted from links by Moses' lexical rule."""
+
+import numpy as np
+import xarray as xr
+
+from engine.text import span
+from schemas.links import DICTIONARY
+
+
+def estimate(corpus: xr.Dataset, links: xr.Dataset, source: str, target: str) -> xr.Dataset:
+    """Count a dictionary from word links: p(t | s) = links(s, t) / (links(s, ·) + unlinked tokens of s).
+
+    Parameters
+    ----------
+    corpus
+        CORPUS dataset.
+    links
+        LINKS dataset between the two languages, in either direction.
+    source, target
+        Direction of the dictionary.
+
+    Returns
+    -------
+    DICTIONARY dataset (entry), ordered by source type, then rank: by probability, then count, then form. A source
+    token without a link counts towards the total of its type, as a link to NULL does in Moses' lexical tables
+    (LexicalTranslationModel); NULL itself is no translation and not stored.
+    """
+    source_token, target_token = links.source_token.values, links.target_token.values
+    if links.attrs["source"] != source:
+        source_token, target_token = target_token, source_token
+    types = corpus.token_type.values
+    n_types = corpus.sizes["type"]
+    pair, count = np.unique(types[source_token].astype(np.int64) * n_types + types[target_token], return_counts=True)
+    source_type, target_type = pair // n_types, pair % n_types
+
+    tokens = span(corpus, source, "token")
+    linked = np.zeros(tokens.stop - tokens.start, bool)
+    linked[source_token - tokens.start] = True
+    unlinked = np.bincount(types[tokens][~linked], minlength=n_types)
+    total = np.bincount(source_type, weights=count, minlength=n_types) + unlinked
+
+    # same source type, same total: probability and count agree in order; types are sorted by form
+    order = np.lexsort((target_type, -count, source_type))
+    source_type, target_type, count = source_type[order], target_type[order], count[order]
+    first = np.concatenate([[0], np.flatnonzero(np.diff(source_type)) + 1]) if len(order) else np.empty(0, np.int64)
+    rank = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+    return DICTIONARY.create(
+        {
+            "source_type": source_type.astype(np.int32),
+            "target_type": target_type.astype(np.int32),
+            "probability": count / total[source_type],
+            "count": count.astype(np.int64),
+            "rank": rank.astype(np.int32),
+        },
+        source=source,
+        target=target,
+    )

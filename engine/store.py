@@ -1,0 +1,284 @@
+"""The store: the only user of zarr. Arrays are set up once, then written in regions of whole shards.
+
+Two writers inside one shard lose rows without an error, so a region that is not made of whole shards is refused.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import fsspec
+import numpy as np
+import xarray as xr
+import zarr
+from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from schemas.dataset import FORMAT_VERSION, Schema
+from schemas.errors import StoreError
+from schemas.task import Key, Record
+
+log = logging.getLogger(__name__)
+
+_FILL = {"f": np.nan, "i": -1, "b": False}
+
+
+def join(path: str, *parts: str) -> str:
+    """Path below a folder or URL."""
+    return "/".join([path.rstrip("/"), *parts])
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Turn the ways in which a disk fails into errors that name the store and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"{path}: the disk is full; free space and run again, finished tasks are kept") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StoreError(f"{path}: not allowed to write here; choose another directory") from error
+        raise
+
+
+def read_text(path: str) -> str | None:
+    """Content of a small file, or None when there is none."""
+    system, place = fsspec.core.url_to_fs(path)
+    try:
+        return str(system.cat_file(place).decode())
+    except FileNotFoundError:
+        return None
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a small file in one step: a reader sees the old content or the new one, never a part."""
+    with _explained(path):
+        system, place = fsspec.core.url_to_fs(path)
+        system.makedirs(system._parent(place), exist_ok=True)
+        if isinstance(system, LocalFileSystem):
+            part = f"{place}.partial"
+            system.pipe_file(part, text.encode())
+            system.mv(part, place)
+        else:  # object stores put whole objects
+            system.pipe_file(place, text.encode())
+
+
+def sweep_partial_files(path: str) -> int:
+    """Remove what a killed writer left below a local folder; returns how many files."""
+    system, place = fsspec.core.url_to_fs(path)
+    if not isinstance(system, LocalFileSystem):
+        return 0
+    left = system.glob(f"{place}/**/*.partial")
+    for file in left:
+        system.rm_file(file)
+    return len(left)
+
+
+def free_bytes(path: str) -> int | None:
+    """Free space of the disk that holds a local path; None for other stores."""
+    system, place = fsspec.core.url_to_fs(path)
+    if not isinstance(system, LocalFileSystem):
+        return None
+    while not system.exists(place):
+        place = system._parent(place)
+    return int(fsspec.implementations.local.os.statvfs(place).f_bavail) * int(
+        fsspec.implementations.local.os.statvfs(place).f_frsize
+    )
+
+
+def write_record(folder: str, record: Record) -> None:
+    """Commit a task."""
+    write_text(join(folder, f"{record.key}.json"), json.dumps(record.to_dict()))
+
+
+def read_records(folder: str) -> dict[str, Record]:
+    """Records of every finished task, by key.
+
+    Raises
+    ------
+    StoreError
+        A record is damaged; the message names it and the remedy.
+    """
+    system, place = fsspec.core.url_to_fs(folder)
+    records = {}
+    for path in system.glob(f"{place}/**/*.json"):
+        text = system.cat_file(path)
+        try:
+            record = Record(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{path}: expected the record of a task, found {text[:40]!r}; delete the file, the task is done again"
+            ) from error
+        records[record.key] = record
+    return records
+
+
+def setup(
+    path: str,
+    schema: Schema,
+    sizes: Mapping[str, int],
+    values: Mapping[str, Any],
+    *,
+    chunks: Mapping[str, int],
+    shards: Mapping[str, int],
+    dtypes: Mapping[str, str] | None = None,
+    **provenance: Any,
+) -> None:
+    """Lay out a dataset once: metadata of every array, and the values that are known. Doing it again changes nothing.
+
+    Parameters
+    ----------
+    sizes
+        Length of each dimension.
+    values
+        Arrays known now, by variable; the others are filled later by `write_region`.
+    chunks, shards
+        Length of a chunk (unit of reading) and of a shard (unit of writing) along each dimension; a property of the
+        dimension, so that arrays cannot disagree. Dimensions not named are not divided.
+    dtypes
+        Type of each variable declared as `float`.
+    """
+    dtypes = dtypes or {}
+    with _explained(path):
+        group = zarr.open_group(path, mode="a")
+        for variable in schema.variables:
+            shape = tuple(sizes[d] for d in variable.dims)
+            dtype: Any = str if variable.dtype == "string" else np.dtype(dtypes.get(variable.name, variable.dtype))
+            held = group.get(variable.name)
+            if not (isinstance(held, zarr.Array) and held.shape == shape and (dtype is str or held.dtype == dtype)):
+                chunk = tuple(min(chunks.get(d, sizes[d]), max(sizes[d], 1)) for d in variable.dims)
+                shard = tuple(
+                    -(-min(shards.get(d, c), max(sizes[d], 1)) // c) * c
+                    for d, c in zip(variable.dims, chunk, strict=True)
+                )
+                group.create_array(
+                    variable.name,
+                    shape=shape,
+                    dtype=dtype,
+                    chunks=chunk,
+                    shards=None if dtype is str or shard == chunk else shard,
+                    # vectors hardly compress: a checksum guards them; small integers do
+                    compressors=[Crc32cCodec()] if variable.dtype == "float" else [ZstdCodec(level=1, checksum=True)],
+                    fill_value="" if dtype is str else _FILL[dtype.kind],
+                    attributes=variable.attrs,
+                    dimension_names=variable.dims,
+                    overwrite=True,
+                )
+            if variable.name in values:
+                array = group[variable.name]
+                assert isinstance(array, zarr.Array)
+                array[...] = np.asarray(values[variable.name], dtype=object if dtype is str else dtype)
+        group.attrs.update(schema.attributes(**provenance))
+
+
+def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> None:
+    """Write a block of whole shards of one array.
+
+    Parameters
+    ----------
+    values
+        The block, with every dimension of the array.
+    starts
+        First index along a dimension, by dimension name; 0 where not named.
+
+    Raises
+    ------
+    StoreError
+        The region cuts through a shard: another writer of the same shard would lose rows.
+    """
+    array = zarr.open_array(path, path=name, mode="r+")
+    names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
+    units = array.shards or array.chunks
+    region = []
+    for dim, size, unit, length in zip(names, array.shape, units, values.shape, strict=True):
+        start = starts.get(str(dim), 0)
+        stop = start + length
+        if start % unit or (stop % unit and stop != size) or stop > size:
+            raise StoreError(
+                f"{path}/{name}: {dim} {start}..{stop} of {size} is not a whole number of shards of {unit}; two "
+                "writers of one shard lose rows, so give each task whole shards"
+            )
+        region.append(slice(start, stop))
+    with _explained(path):
+        array[tuple(region)] = values
+
+
+def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
+    """Rows of an array at increasing indices; reads the chunks that hold them, once each.
+
+    Parameters
+    ----------
+    rows
+        Increasing indices along `axis`.
+    at
+        A single index for each other dimension to fix, by name.
+    """
+    array = zarr.open_array(path, path=name, mode="r")
+    names = [str(n) for n in array.metadata.dimension_names or ()]  # type: ignore[union-attr]
+    if not len(rows):
+        return np.empty((0, *[s for n, s in zip(names, array.shape, strict=True) if n not in at][1:]), array.dtype)
+    low, high = int(rows[0]), int(rows[-1]) + 1
+    region = tuple(slice(low, high) if i == axis else at.get(n, slice(None)) for i, n in enumerate(names))
+    try:
+        block = np.asarray(array[region])
+    except (ValueError, RuntimeError) as error:  # checksum and decoding errors of the codecs
+        raise StoreError(
+            f"{path}/{name}: rows {low}..{high} cannot be read ({error}); the shard is damaged: delete the store's "
+            "folder and its records, then run again"
+        ) from error
+    kept = axis - sum(n in at for n in names[:axis])
+    return block if high - low == len(rows) else np.take(block, rows - low, axis=kept)
+
+
+def save(path: str, schema: Schema, dataset: xr.Dataset) -> None:
+    """Write a whole small dataset, replacing what was there."""
+    schema.validate(dataset)
+    with _explained(path):
+        dataset.to_zarr(path, mode="w", consolidated=False)
+
+
+def load(path: str, schema: Schema) -> xr.Dataset:
+    """Open a dataset lazily, chunked by nothing: slices read what they need.
+
+    Raises
+    ------
+    StoreError
+        There is no such dataset, or it is another kind.
+    SchemaError
+        It is of another version or breaks its schema.
+    """
+    try:
+        dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: expected a {schema.name} dataset, found none; run the stage that writes it") from error
+    kind = dataset.attrs.get("colign_dataset")
+    if kind != schema.name:
+        raise StoreError(f"{path}: expected a {schema.name} dataset, found {kind or 'another Zarr group'}")
+    return schema.validate(dataset)
+
+
+def save_tree(path: str, tree: xr.DataTree) -> None:
+    """Write the results, replacing what was there."""
+    with _explained(path):
+        tree.to_zarr(path, mode="w", consolidated=False)
+
+
+def stored_bytes(path: str) -> int:
+    """Bytes on disk below a path."""
+    system, place = fsspec.core.url_to_fs(path)
+    return int(system.du(place)) if system.exists(place) else 0
+
+
+def version() -> dict[str, Any]:
+    """Versions that decide the bytes on disk."""
+    return {"zarr": zarr.__version__, "format_version": FORMAT_VERSION}
+
+
+__all__ = [
+    "Key", "free_bytes", "join", "load", "read_records", "read_rows", "read_text", "save", "save_tree", "setup",
+    "stored_bytes", "sweep_partial_files", "version", "write_record", "write_region", "write_text",
+]  # fmt: skip

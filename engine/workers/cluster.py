@@ -1,0 +1,123 @@
+"""Dask workers: processes of this computer, or a running scheduler. The only user of dask."""
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from dask.distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed
+from threadpoolctl import threadpool_limits
+
+from engine.workers.protocol import Held, failed
+from schemas.errors import ColignError
+from schemas.task import Key
+
+_AHEAD = 4
+"""Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
+
+
+class ClusterWorkers:
+    """Dask workers. Every result is folded in key order, so the bits equal those of the serial workers."""
+
+    def __init__(self, cluster: LocalCluster | str, *, threads: int, memory: int, retries: int) -> None:
+        self._cluster, self.threads, self._retries = cluster, threads, retries
+        self._worker_memory = memory
+
+    @classmethod
+    def local(cls, workers: int, *, threads: int, memory: int, retries: int) -> Self:
+        """Start processes on this computer; each may use `memory` bytes."""
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=memory, dashboard_address=None
+        )
+        return cls(cluster, threads=threads, memory=memory, retries=retries)
+
+    def __enter__(self) -> Self:
+        self._client = Client(self._cluster, timeout="60s")
+        self._client.register_plugin(_SingleThreadedAlgebra())
+        self._slots = max(1, sum(self._client.nthreads().values()))
+        # half of the workers' memory for held parts, the other half for the work
+        self.memory = self._worker_memory * max(1, len(self._client.nthreads())) // 2
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+        if isinstance(self._cluster, LocalCluster):
+            self._cluster.close()
+
+    def _submit(self, function: Callable[..., Any], *args: Any) -> Future:
+        return self._client.submit(_guarded, function, *args, pure=False, retries=self._retries)
+
+    def map(self, function: Callable[..., Any], keys: Sequence[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+        waiting = iter(keys)
+        running: dict[Future, Key] = {}
+        ended = as_completed()
+        for key in waiting:
+            future = self._submit(function, key, *args)
+            running[future] = key
+            ended.add(future)
+            if len(running) == self._slots * _AHEAD:
+                break
+        for future in ended:
+            key = running.pop(future)
+            result = _result(key, future)
+            if (following := next(waiting, None)) is not None:
+                new = self._submit(function, following, *args)
+                running[new] = following
+                ended.add(new)
+            yield key, result
+
+    def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
+        fits = nbytes <= self.memory
+        values = {key: self._submit(load, key) for key in keys} if fits else None
+        return Held(tuple(keys), load, values)
+
+    def fold(
+        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
+    ) -> dict[tuple[str, ...], Any]:
+        shared = self._client.scatter(list(args), broadcast=True, hash=False) if args else []
+        folded: dict[tuple[str, ...], Any] = {}
+        running: dict[Key, Future] = {}
+        waiting = iter(held.keys)
+        for key in held.keys:  # results are taken in key order; at most a window of them exists at once
+            while len(running) < self._slots * _AHEAD and (following := next(waiting, None)) is not None:
+                if held.values is not None:
+                    running[following] = self._submit(function, following, held.values[following], *shared)
+                else:
+                    running[following] = self._submit(_load_and_call, held.load, function, following, *shared)
+            result = _result(key, running.pop(key))
+            folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
+        return folded
+
+
+class _SingleThreadedAlgebra(WorkerPlugin):
+    """Linear algebra on one thread in every worker process, those that replace killed ones included."""
+
+    name = "colign-single-threaded-algebra"
+
+    def setup(self, worker: Any) -> None:
+        threadpool_limits(limits=1)
+
+
+def _guarded(function: Callable[..., Any], *args: Any) -> Any:
+    """Errors that a user can act upon are results: trying again would not mend them, so Dask must not retry."""
+    if (broken := next((a for a in args if isinstance(a, ColignError)), None)) is not None:
+        return broken  # a held part that could not be loaded
+    try:
+        return function(*args)
+    except ColignError as error:
+        return error
+
+
+def _load_and_call(load: Callable[[Key], Any], function: Callable[..., Any], key: Key, *args: Any) -> Any:
+    return function(key, load(key), *args)
+
+
+def _result(key: Key, future: Future) -> Any:
+    try:
+        result = future.result()
+    except Exception as error:
+        raise failed(key, error) from error
+    if isinstance(result, ColignError):
+        raise failed(key, result)
+    return result

@@ -1,0 +1,27 @@
+"""Workers of a machine file."""
+
+import os
+
+from engine.workers.cluster import ClusterWorkers
+from engine.workers.protocol import Workers
+from engine.workers.serial import SerialWorkers
+from schemas.errors import InputError
+from schemas.machine import Machine
+
+
+def create(machine: Machine) -> Workers:
+    """Make the workers that a machine file asks for; enter them to start.
+
+    Raises
+    ------
+    InputError
+        No scheduler answers at the address.
+    """
+    if machine.type == "serial":
+        return SerialWorkers(machine.threads or len(os.sched_getaffinity(0)), machine.memory_bytes // 2)
+    options = {"threads": machine.threads or 1, "memory": machine.memory_bytes, "retries": machine.retries}
+    if machine.type == "local":
+        return ClusterWorkers.local(machine.workers, **options)
+    if not machine.address:
+        raise InputError("machine of type address: expected the key address, such as tcp://host:8786, found none")
+    return ClusterWorkers(machine.address, **options)

@@ -1,0 +1,1 @@
+"""Command line, plans and runs: when and where the stages run."""

@@ -1,0 +1,234 @@
+"""The command line."""
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+import xarray as xr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from engine import store
+from engine.workers.create import create
+from jobs import demo, files, stages
+from jobs.layout import Layout
+from jobs.plan import check_budget, rows, size
+from jobs.run import Event, records, run
+from jobs.show import aligned_pairs
+from schemas.errors import ColignError
+from schemas.machine import Machine
+from schemas.study import Study
+from schemas.task import Key
+
+app = typer.Typer(
+    help="Measure whether a multilingual model keeps the same concepts for different languages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or the directory of a study.")]
+Out = Annotated[str | None, typer.Option("--out", "-o", help="Study directory [default: beside the study file].")]
+MachineFile = Annotated[str | None, typer.Option("--machine", "-m", help="Machine file (YAML) [default: this process].")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+@app.command("run")
+def run_study(study: StudyPath, out_dir: Out = None, machine: MachineFile = None) -> None:
+    """Run a study; what is done already is kept, so running again goes on where it stopped."""
+    loaded, layout = files.load_study(study, out_dir)
+    results = execute(loaded, layout, files.load_machine(machine))
+    report(results, loaded, layout)
+
+
+@app.command()
+def plan(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, as_json: Json = False) -> None:
+    """Print tasks, disk and memory of a study before anything runs; exit code 2 when the machine cannot hold it."""
+    loaded, layout = files.load_study(study, out_dir)
+    limits = files.load_machine(machine)
+    context = stages.context(loaded, layout, limits.threads or 1)
+    done = records(context)
+    text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
+    planned = stages.stages(context, text, limits.memory_bytes)
+    found = rows(planned, done)
+    if as_json:
+        print_json({"directory": layout.root, "stages": found, "text": asdict(text)})
+    else:
+        print_text(text)
+        print_stages(found, "projected peak of a worker")
+    check_budget(planned, done, limits.memory_bytes, layout)
+
+
+@app.command()
+def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None:
+    """Say what of a study is done, how long it took and how much memory it used."""
+    loaded, layout = files.load_study(study, out_dir)
+    context = stages.context(loaded, layout, 1)
+    done = records(context)
+    text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
+    found = []
+    for row, stage in zip(rows(planned := stages.stages(context, text, Machine().memory_bytes), done), planned, strict=True):
+        finished = [done[str(key)] for key in stage.keys if str(key) in done]
+        found.append(
+            row
+            | {
+                "seconds": round(
+                    max((r.started + r.seconds for r in finished), default=0)
+                    - min((r.started for r in finished), default=0),
+                    1,
+                ),
+                "peak_memory": max((r.peak_memory for r in finished), default=0),
+            }
+        )
+    complete = all(row["tasks"] == row["done"] for row in found) and store.stored_bytes(layout.results) > 0
+    if as_json:
+        print_json({"directory": layout.root, "complete": complete, "stages": found})
+        return
+    table = Table("stage", "tasks", "done", "seconds", "peak of a worker", title=layout.root)
+    for row in found:
+        table.add_row(
+            str(row["stage"]), str(row["tasks"]), str(row["done"]), str(row["seconds"]), size(float(row["peak_memory"]))
+        )
+    out.print(table)
+    out.print("complete" if complete else f"not complete: colign run {study} goes on")
+
+
+@app.command()
+def show(
+    study: StudyPath,
+    source: Annotated[str, typer.Option(help="Language whose concepts are shown.")],
+    target: Annotated[str, typer.Option(help="Language that they translate into.")],
+    checkpoint: Annotated[str | None, typer.Option(help="Checkpoint [default: the last].")] = None,
+    stack: Annotated[str | None, typer.Option(help="Stack [default: the first].")] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer [default: the highest].")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 10,
+    out_dir: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Print the largest aligned pairs of concepts with their words."""
+    loaded, layout = files.load_study(study, out_dir)
+    checkpoint = checkpoint or list(loaded.checkpoints)[-1]
+    stack = stack or loaded.activations.stacks[0]
+    if layer is None:
+        layer = max(stages.context(loaded, layout, 1).extractions[checkpoint, stack, source].wanted.layers)
+    pairs = aligned_pairs(loaded, layout, checkpoint, stack, layer, source, target, top)
+    if as_json:
+        print_json({"checkpoint": checkpoint, "stack": stack, "layer": layer, "pairs": [asdict(p) for p in pairs]})
+        return
+    table = Table("aligned", source, target, title=f"{checkpoint}, {stack}, layer {layer}", show_lines=True)
+    for pair in pairs:
+        table.add_row(
+            f"{pair.aligned_types} of {pair.source_types} types",
+            " ".join(pair.source_words[:25]),
+            " ".join(pair.target_words[:25]),
+        )
+    out.print(table)
+
+
+@app.command("demo")
+def run_demo(
+    directory: Annotated[str, typer.Argument(help="Where the demo writes.")] = "demo",
+    machine: MachineFile = None,
+) -> None:
+    """The paper in miniature: train two small checkpoints on a text of our own, then run the whole study."""
+    limits = files.load_machine(machine)
+    study_file = demo.prepare(directory, lambda words: err.print(words, highlight=False))
+    loaded, layout = files.load_study(study_file)
+    results = execute(loaded, layout, limits)
+    report(results, loaded, layout)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the study file, for completion in editors."""
+    sys.stdout.write(files.json_schema() + "\n")
+
+
+def execute(study: Study, layout: Layout, machine: Machine) -> xr.DataTree:
+    """Run a study with a progress bar on standard error."""
+    columns = [
+        TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    ]  # fmt: skip
+    with create(machine) as workers, Progress(*columns, console=err) as progress:
+        bars: dict[str, Any] = {}
+
+        def watch(event: Event) -> None:
+            if event.stage not in bars:
+                bars[event.stage] = progress.add_task(event.stage, total=event.total, note="")
+            progress.update(bars[event.stage], completed=event.done, note=event.note)
+
+        return run(study, layout, workers, machine.memory_bytes, watch)
+
+
+def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
+    """Print the scores and where everything lies."""
+    for name, title, labels in (
+        ("calign", "CALIGN, % of concepts by layer", ("source", "target")),
+        ("colap", "COLAP, % of concepts by layer", ("language_set",)),
+    ):
+        scores = results[name].to_dataset()[name] * 100
+        layers = scores.layer.values.tolist()
+        table = Table("checkpoint", "stack", "languages", "state", *map(str, layers), title=title)
+        cells = scores.stack(row=("checkpoint", "stack", *labels)).transpose("row", "layer")
+        for cell in cells:
+            if not cell.isnull().all():
+                checkpoint, stack, *languages = cell.row.item()
+                state = study.fine_tuning(checkpoint, *(lang for group in languages for lang in group.split("+")))
+                values = ["" if value != value else f"{value:.1f}" for value in cell.values.tolist()]
+                table.add_row(checkpoint, stack, " → ".join(languages), state, *values)
+        out.print(table)
+    out.print("results ", layout.results, soft_wrap=True, sep="")
+    for figure in ("calign", "colap"):
+        out.print("figure  ", f"{layout.root}/figures/{figure}.png", soft_wrap=True, sep="")
+    out.print(
+        f'open    xarray.open_datatree("{layout.results}", engine="zarr", consolidated=False)["calign"].to_dataset()',
+        soft_wrap=True, highlight=False, markup=False,
+    )  # fmt: skip
+
+
+def print_text(text: stages.Text) -> None:
+    """Print the sizes of a text (as Tables 3 to 5 of the paper)."""
+    table = Table("language", "sentences", "tokens", "types", "selected tokens", "selected types", title="text")
+    for lang in text.tokens:
+        numbers = (text.sentences, text.tokens[lang], text.types[lang], text.selected_tokens[lang], text.selected_types[lang])
+        table.add_row(lang, *(f"{n:,}" for n in numbers))
+    out.print(table)
+
+
+def print_stages(found: list[dict[str, int | str]], memory: str) -> None:
+    """Print tasks, disk and memory of each stage."""
+    table = Table("stage", "tasks", "done", "disk", memory, title="plan")
+    for row in found:
+        table.add_row(
+            str(row["stage"]), str(row["tasks"]), str(row["done"]), size(float(row["disk"])), size(float(row["memory"]))
+        )
+    out.print(table)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Run a command; errors that the user can act upon are one message and an exit code, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except ColignError as error:
+        err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("stopped; finished tasks are kept, run again to go on")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Study and machine files: reading, resolving paths, freezing, telling two studies apart."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from engine import store
+from jobs.layout import Layout
+from schemas.errors import InputError
+from schemas.machine import Machine
+from schemas.study import Study, parse
+
+
+def _read_yaml(path: str) -> Any:
+    text = store.read_text(path)
+    if text is None:
+        raise InputError(f"{path}: no such file")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _beside(path: str, study_file: str) -> str:
+    """A path of a study file, made absolute: relative ones start at the file."""
+    if "://" in path or Path(path).is_absolute():
+        return path
+    return str((Path(study_file).resolve().parent / path).resolve())
+
+
+def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
+    """Read a study file, or the frozen one of a study directory.
+
+    Parameters
+    ----------
+    path
+        Study file, or study directory.
+    out
+        Study directory; default: the study file's name without suffix, beside it.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is not YAML or is not valid; lists every problem.
+    """
+    frozen = Layout(path.rstrip("/")).study
+    if "://" not in path and Path(path).is_dir() or ("://" in path and store.read_text(frozen) is not None):
+        if store.read_text(frozen) is None:
+            raise InputError(f"{path}: not a study directory (no study.yaml); give a study file or a directory of one")
+        return parse(Study, _read_yaml(frozen), frozen), Layout(path.rstrip("/"))
+    values = _read_yaml(path)
+    study: Study = parse(Study, values, path)
+    files = {language: _beside(file, path) for language, file in study.corpus.files.items()}
+    checkpoints = {
+        name: checkpoint.model_copy(
+            update={"model": _beside(checkpoint.model, path) if checkpoint.model.startswith(".") else checkpoint.model}
+        )
+        for name, checkpoint in study.checkpoints.items()
+    }
+    study = study.model_copy(
+        update={"corpus": study.corpus.model_copy(update={"files": files}), "checkpoints": checkpoints}
+    )
+    return study, Layout(out.rstrip("/") if out else str(Path(path).resolve().with_suffix("")))
+
+
+def load_machine(path: str | None) -> Machine:
+    """Read a machine file; without one, this computer in one process."""
+    machine: Machine = parse(Machine, _read_yaml(path), path) if path else Machine()
+    return machine
+
+
+def freeze(study: Study, layout: Layout) -> None:
+    """Write the study into its directory."""
+    store.write_text(layout.study, yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False))
+
+
+def changes(study: Study, layout: Layout) -> list[str]:
+    """Settings that differ from the frozen study, as «key: old → new»."""
+    if store.read_text(layout.study) is None:
+        return []
+    old = _flat(_read_yaml(layout.study))
+    new = _flat(json.loads(study.model_dump_json()))
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key, 'not given')} → {new.get(key, 'not given')}" for key in keys]
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    return {k: v for key, value in values.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}
+
+
+def json_schema() -> str:
+    """JSON Schema of the study file, for completion in editors."""
+    return json.dumps(Study.model_json_schema(), indent=2, ensure_ascii=False)

@@ -1,0 +1,60 @@
+"""Where everything lies in a study directory."""
+
+from dataclasses import dataclass
+
+from engine.store import join
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of a study's datasets; the root may be any fsspec URL."""
+
+    root: str
+
+    @property
+    def study(self) -> str:
+        """The frozen study file."""
+        return join(self.root, "study.yaml")
+
+    @property
+    def records(self) -> str:
+        """Commit records, one file a finished task."""
+        return join(self.root, "records")
+
+    @property
+    def corpus(self) -> str:
+        """CORPUS dataset."""
+        return join(self.root, "corpus.zarr")
+
+    @property
+    def results(self) -> str:
+        """Results tree."""
+        return join(self.root, "results.zarr")
+
+    def selection(self, language: str) -> str:
+        """SELECTION dataset of a language."""
+        return join(self.root, "selections", f"{language}.zarr")
+
+    def links(self, source: str, target: str) -> str:
+        """LINKS dataset of a pair."""
+        return join(self.root, "links", f"{source}-{target}.zarr")
+
+    def dictionary(self, source: str, target: str) -> str:
+        """DICTIONARY dataset of one direction of a pair."""
+        return join(self.root, "dictionaries", f"{source}-{target}.zarr")
+
+    def activations(self, checkpoint: str, stack: str, language: str) -> str:
+        """ACTIVATIONS dataset."""
+        return join(self.root, "activations", checkpoint, stack, f"{language}.zarr")
+
+    def concepts(self, checkpoint: str, stack: str, selection: str) -> str:
+        """CONCEPTS dataset of a language, or of a set of languages joined by +."""
+        return join(self.root, "concepts", checkpoint, stack, f"{selection}.zarr")
+
+    def aligned_types(self, checkpoint: str, stack: str, source: str, target: str) -> str:
+        """ALIGNED_TYPES dataset of one direction of a pair."""
+        return join(self.root, "counts", checkpoint, stack, f"{source}-{target}.zarr")
+
+    def language_count(self, checkpoint: str, stack: str, language_set: str) -> str:
+        """LANGUAGE_COUNT dataset of a set of languages joined by +."""
+        return join(self.root, "counts", checkpoint, stack, f"{language_set}.zarr")

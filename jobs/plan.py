@@ -1,0 +1,66 @@
+"""Planning: what a study will take, from arithmetic alone; refuses what exceeds the machine."""
+
+from collections.abc import Collection, Sequence
+
+from engine import store
+from jobs.layout import Layout
+from jobs.stages import Stage, missing
+from schemas.errors import BudgetError
+
+
+def size(nbytes: float) -> str:
+    """A number of bytes for people.
+
+    Examples
+    --------
+    >>> size(1536), size(3 * 2**30)
+    ('1.5 KiB', '3.0 GiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"
+
+
+def check_budget(stages: Sequence[Stage], done: Collection[str], memory: int, layout: Layout) -> None:
+    """Refuse a plan that the machine cannot hold.
+
+    Parameters
+    ----------
+    memory
+        Bytes that a worker may use.
+
+    Raises
+    ------
+    BudgetError
+        With the numbers and the settings that would lower them.
+    """
+    for stage in stages:
+        if missing(stage, set(done)) and stage.memory > memory:
+            raise BudgetError(
+                f"stage {stage.name}: a worker needs about {size(stage.memory)}, the machine allows {size(memory)}; "
+                "raise memory in the machine file, or lower activations.shard_tokens, activations.batch_subwords or "
+                "concepts.k"
+            )
+    needed = sum(s.nbytes * len(missing(s, set(done))) // max(len(s.keys), 1) for s in stages)
+    free = store.free_bytes(layout.root)
+    if free is not None and needed > free:
+        raise BudgetError(
+            f"{layout.root}: the study will write about {size(needed)}, the disk has {size(free)} free; choose another "
+            "directory with --out, fewer layers, or a smaller selection.max_count"
+        )
+
+
+def rows(stages: Sequence[Stage], done: Collection[str]) -> list[dict[str, int | str]]:
+    """One row a stage: tasks, tasks done, projected bytes on disk and peak memory of a worker."""
+    return [
+        {
+            "stage": s.name,
+            "tasks": len(s.keys),
+            "done": len(s.keys) - len(missing(s, set(done))),
+            "disk": s.nbytes,
+            "memory": s.memory,
+        }
+        for s in stages
+    ]

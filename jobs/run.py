@@ -1,0 +1,191 @@
+"""Running a study: what is missing, stage by stage; then the results."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from engine import activations, calign, colap, concepts, results, store
+from engine.workers.protocol import Workers
+from jobs import files, stages, tasks
+from jobs.figures import write_figures
+from jobs.layout import Layout
+from jobs.plan import check_budget
+from jobs.stages import Stage, Text
+from jobs.tasks import Context, Outcome
+from schemas.corpus import SELECTION
+from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
+from schemas.errors import InputError
+from schemas.study import Study, digest
+from schemas.task import Key, Record
+
+_LIBRARIES = ("dask", "numpy", "scikit-learn", "scipy", "sil-thot", "torch", "transformers", "xarray", "zarr")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a watcher of a run may want to show."""
+
+    stage: str
+    """Stage at work."""
+    done: int
+    """Tasks of the stage that are done."""
+    total: int
+    """Tasks of the stage."""
+    note: str = ""
+    """What goes on inside a long task."""
+
+
+Watch = Callable[[Event], None]
+
+
+def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watch = lambda _: None) -> xr.DataTree:
+    """Bring a study to its end, doing only what no record says is done; returns the results, which are also written.
+
+    Parameters
+    ----------
+    memory
+        Bytes that a worker may use; the plan must keep within.
+    watch
+        Told of every finished task.
+
+    Raises
+    ------
+    InputError
+        The study directory was made with other settings, or the plan exceeds memory or disk.
+    TaskError
+        A task failed; everything finished before stays.
+    """
+    context = stages.context(study, layout, workers.threads)
+    done = records(context)
+    first = Key("corpus")
+    text = stages.read_text(study, layout, stored=str(first) in done)
+    plan = stages.stages(context, text, memory)
+    check_budget(plan, done, memory, layout)
+    files.freeze(study, layout)
+    store.sweep_partial_files(layout.root)
+    for stage in plan:
+        left = stages.missing(stage, set(done))
+        finished = len(stage.keys) - len(left)
+        watch(Event(stage.name, finished, len(stage.keys)))
+
+        def note(words: str, stage: Stage = stage) -> None:
+            watch(Event(stage.name, finished, len(stage.keys), words))
+
+        for _ in _work(stage, left, context, text, workers, note):
+            finished += 1
+            watch(Event(stage.name, finished, len(stage.keys)))
+    return finish(context, text)
+
+
+def records(context: Context) -> dict[str, Record]:
+    """Records of the finished tasks that the study's settings still allow.
+
+    Raises
+    ------
+    InputError
+        Costly tasks were done with other settings; names what changed and the remedy.
+    """
+    found = store.read_records(context.layout.records)
+    kept = {}
+    for name, record in found.items():
+        stage, *part = name.split("/")
+        if stage in tasks.MODEL_STAGES and part[0] not in context.study.checkpoints:
+            continue  # a checkpoint that the study no longer names
+        if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
+            kept[name] = record
+        elif stage != "counts":  # counts cost seconds and follow the number of translations: made again
+            changed = "; ".join(files.changes(context.study, context.layout)) or "its settings"
+            raise InputError(
+                f"{context.layout.root}: made with other settings ({changed}); {name} would have to be done again. "
+                "Choose another directory with --out, restore the settings, or delete the directory"
+            )
+    return kept
+
+
+def _work(
+    stage: Stage, left: Sequence[Key], context: Context, text: Text, workers: Workers, note: Callable[[str], None]
+) -> Iterator[Outcome]:
+    """Do the tasks of a stage that are left."""
+    if not left:
+        return
+    if stage.name == "activations":
+        for part in dict.fromkeys(key.part for key in left):
+            selection = store.load(context.layout.selection(part[-1]), SELECTION)
+            activations.setup(context.extractions[part], selection, context.study.activations)
+    if stage.name != "concepts":
+        for _, outcome in workers.map(tasks.perform, left, context):
+            yield outcome
+        return
+    settings = context.study.concepts
+    for clustering in stage.clusterings:
+        layers = [int(key.part[-1]) for key in left if key.part[:-1] == clustering.part]
+        if not layers:
+            continue
+        languages = stages.selections(context.study)[clustering.part[-1]]
+        token_id = np.concatenate(
+            [store.load(context.layout.selection(lang), SELECTION).token_id.values for lang in languages]
+        )
+        concepts.setup(clustering, token_id, settings)
+        started = time.time()
+        name = "/".join(clustering.part)
+        for layer, outcome in concepts.cluster(
+            clustering, layers, settings, workers, lambda words, name=name: note(f"{name}: {words}")
+        ):
+            yield tasks.commit(Key("concepts", (*clustering.part, str(layer))), context, started, outcome)
+
+
+def finish(context: Context, text: Text) -> xr.DataTree:
+    """Derive and write the results and figures; costs seconds, so thresholds may change at will."""
+    study, layout = context.study, context.layout
+    alignment, overlap = [], []
+    for checkpoint in study.checkpoints:
+        for stack in study.activations.stacks:
+            where = {"checkpoint": checkpoint, "stack": stack}
+            for source, target in [d for s, t in study.pairs for d in ((s, t), (t, s))]:
+                counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).load()
+                alignment.append((where | {"source": source, "target": target}, counts))
+            for group in study.language_sets:
+                name = "+".join(group)
+                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT).load()
+                overlap.append((where | {"language_set": name}, mixed))
+    tree = results.assemble(
+        alignment,
+        overlap,
+        calign.calign,
+        colap.colap,
+        study.metrics,
+        _statistics(context, text),
+        preset=study.metrics.preset,
+        study=study.model_dump_json(),
+        study_hash=digest(study),
+        versions=", ".join(f"{name} {version(name)}" for name in ("colign", *_LIBRARIES)),
+    )
+    store.save_tree(layout.results, tree)
+    write_figures(tree, study, layout.root)
+    return tree
+
+
+def _statistics(context: Context, text: Text) -> dict[str, Any]:
+    languages = list(text.tokens)
+    checkpoints = list(context.study.checkpoints)
+    stack = context.study.activations.stacks[0]
+    absent = np.zeros((len(checkpoints), len(languages)), np.int64)
+    for name, record in store.read_records(context.layout.records).items():
+        parts = name.split("/")
+        if parts[0] == "activations" and parts[1] in checkpoints and parts[2] == stack:
+            absent[checkpoints.index(parts[1]), languages.index(parts[3])] += record.outcome["absent"]
+    numbers = {
+        "tokens": text.tokens, "types": text.types,
+        "selected_tokens": text.selected_tokens, "selected_types": text.selected_types,
+    }  # fmt: skip
+    return {
+        "language": languages,
+        "checkpoint": checkpoints,
+        "sentences": np.full(len(languages), text.sentences, np.int64),
+        "absent_tokens": absent,
+    } | {name: np.array([found[lang] for lang in languages], np.int64) for name, found in numbers.items()}

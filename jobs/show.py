@@ -1,0 +1,103 @@
+"""Looking at concepts: the largest aligned pairs of a layer with their words."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine import calign, store
+from engine.concepts import chosen_concepts
+from jobs.layout import Layout
+from schemas.concepts import CONCEPTS
+from schemas.corpus import CORPUS
+from schemas.counts import ALIGNED_TYPES
+from schemas.errors import InputError
+from schemas.links import DICTIONARY
+from schemas.study import Study
+
+
+@dataclass(frozen=True)
+class AlignedPair:
+    """Two concepts that translate each other."""
+
+    source_concept: int
+    target_concept: int
+    aligned_types: int
+    """Types of the source concept with a translation in the target concept."""
+    source_types: int
+    target_types: int
+    source_words: list[str]
+    """Types of the source concept, the most frequent first."""
+    target_words: list[str]
+    matched: list[tuple[str, str]]
+    """Word pairs that translate each other."""
+
+
+def aligned_pairs(
+    study: Study, layout: Layout, checkpoint: str, stack: str, layer: int, source: str, target: str, top: int
+) -> list[AlignedPair]:
+    """The aligned pairs of concepts with the most aligned types; of each source concept only the best pair.
+
+    Raises
+    ------
+    InputError
+        The study has no such checkpoint, stack, pair or layer.
+    StoreError
+        The study has not come so far.
+    """
+    known: dict[str, tuple[str, Sequence[str]]] = {
+        "checkpoint": (checkpoint, list(study.checkpoints)),
+        "stack": (stack, study.activations.stacks),
+        "pair": (f"{source}-{target}", [f"{a}-{b}" for s, t in study.pairs for a, b in ((s, t), (t, s))]),
+    }
+    for what, (value, values) in known.items():
+        if value not in values:
+            raise InputError(f"the study has no {what} {value!r}; it has {', '.join(values)}")
+    counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES)
+    layers = counts.layer.values.tolist()
+    if layer not in layers:
+        raise InputError(f"the study has no layer {layer}; it has {', '.join(map(str, layers))}")
+    at = layers.index(layer)
+    counts = counts.isel(layer=[at]).load()
+    metrics = study.metrics
+    pairs = calign.aligned(
+        counts, theta_align=metrics.theta_align, min_types=metrics.min_types, max_size_gap=metrics.max_size_gap
+    )[0]
+    strength = np.where(pairs, counts.aligned_types.values[0], 0)
+    best = strength.argmax(axis=1)
+    order = np.argsort(-strength.max(axis=1), kind="stable")[:top]
+
+    corpus = store.load(layout.corpus, CORPUS)
+    forms = np.asarray(corpus.form.values, dtype=object)
+    token_type = corpus.token_type.values
+    dictionary = store.load(layout.dictionary(source, target), DICTIONARY).load()
+    sides = []
+    for language in (source, target):
+        concepts = store.load(layout.concepts(checkpoint, stack, language), CONCEPTS)
+        sides.append((token_type[concepts.token_id.values], chosen_concepts(concepts)[at]))
+    found = []
+    for one in order.tolist():
+        other = int(best[one])
+        if not strength[one, other]:
+            break
+        types = [_by_count(kinds[labels == c]) for (kinds, labels), c in zip(sides, (one, other), strict=True)]
+        matched = calign.matched_words(types[0], types[1], dictionary, metrics.n_best)
+        found.append(
+            AlignedPair(
+                one,
+                other,
+                int(strength[one, other]),
+                len(types[0]),
+                len(types[1]),
+                [str(forms[t]) for t in types[0]],
+                [str(forms[t]) for t in types[1]],
+                [(str(forms[a]), str(forms[b])) for a, b in matched],
+            )
+        )
+    return found
+
+
+def _by_count(types: np.ndarray) -> list[int]:
+    """Distinct types, the most frequent first."""
+    return [t for t, _ in Counter(types.tolist()).most_common()]

@@ -1,0 +1,139 @@
+"""Task functions: each reads datasets, calls one engine function, writes its own region or dataset, and commits."""
+
+import resource
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine import store
+from engine.activations import Extraction, extract
+from engine.calign import count_aligned
+from engine.colap import count_languages
+from engine.concepts import chosen_concepts
+from engine.corpus import read_corpus, select
+from engine.dictionary import estimate
+from engine.links import link
+from jobs.layout import Layout
+from schemas.concepts import CONCEPTS
+from schemas.corpus import CORPUS, SELECTION
+from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
+from schemas.links import DICTIONARY, LINKS
+from schemas.study import Study, digest
+from schemas.task import Key, Record
+
+Outcome = dict[str, Any]
+
+MODEL_STAGES = ("activations", "concepts", "counts")
+"""Stages whose keys begin with a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every task of a study may need."""
+
+    study: Study
+    layout: Layout
+    extractions: Mapping[tuple[str, ...], Extraction]
+    """The extraction of each (checkpoint, stack, language)."""
+    fingerprints: Mapping[str, str]
+    """Hash, by stage, of the settings that decide its result, the model aside."""
+
+    def fingerprint(self, key: Key) -> str:
+        """Hash of all the settings that decide a task's result."""
+        model = self.study.checkpoints[key.part[0]].model if key.stage in MODEL_STAGES else None
+        return digest(self.fingerprints[key.stage], model)
+
+
+def commit(key: Key, context: Context, started: float, outcome: Outcome) -> Outcome:
+    """Write the record that a task is done."""
+    store.write_record(
+        context.layout.records,
+        Record(
+            str(key),
+            context.fingerprint(key),
+            socket.gethostname(),
+            started,
+            time.time() - started,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            outcome,
+        ),
+    )
+    return outcome
+
+
+def perform(key: Key, context: Context) -> Outcome:
+    """Do one task and commit it. Doing it again writes the same bytes."""
+    started = time.time()
+    return commit(key, context, started, FUNCTIONS[key.stage](key, context))
+
+
+def read(key: Key, context: Context) -> Outcome:
+    """Read the text, select tokens, write corpus and selections."""
+    study, layout = context.study, context.layout
+    corpus = read_corpus(study.corpus.files, study.corpus.words)
+    selections = {language: select(corpus, language, study.selection) for language in study.corpus.files}
+    store.save(layout.corpus, CORPUS, corpus)
+    for language, selection in selections.items():
+        store.save(layout.selection(language), SELECTION, selection)
+    return {"tokens": corpus.sizes["token"], "types": corpus.sizes["type"]}
+
+
+def align_words(key: Key, context: Context) -> Outcome:
+    """Word links of a pair."""
+    layout, (source, target) = context.layout, key.part
+    corpus = store.load(layout.corpus, CORPUS)
+    links = link(corpus, source, target, context.study.links)
+    store.save(layout.links(source, target), LINKS, links)
+    return {"links": links.sizes["link"]}
+
+
+def count_translations(key: Key, context: Context) -> Outcome:
+    """The dictionaries of both directions of a pair."""
+    layout, (source, target) = context.layout, key.part
+    corpus = store.load(layout.corpus, CORPUS)
+    links = store.load(layout.links(source, target), LINKS)
+    entries = 0
+    for one, other in ((source, target), (target, source)):
+        dictionary = estimate(corpus, links, one, other)
+        store.save(layout.dictionary(one, other), DICTIONARY, dictionary)
+        entries += dictionary.sizes["entry"]
+    return {"entries": entries}
+
+
+def extract_vectors(key: Key, context: Context) -> Outcome:
+    """The vectors of one shard of tokens."""
+    return dict(extract(key, context.extractions[key.part]))
+
+
+def count(key: Key, context: Context) -> Outcome:
+    """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
+    layout = context.layout
+    checkpoint, stack, *languages = key.part
+    corpus = store.load(layout.corpus, CORPUS).load()
+    concepts = [store.load(layout.concepts(checkpoint, stack, name), CONCEPTS) for name in languages]
+    chosen = [chosen_concepts(c) for c in concepts]
+    if len(languages) == 1:
+        counts = count_languages(concepts[0], chosen[0], corpus)
+        store.save(layout.language_count(checkpoint, stack, languages[0]), LANGUAGE_COUNT, counts)
+        return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
+    source, target = languages
+    dictionary = store.load(layout.dictionary(source, target), DICTIONARY)
+    counts = count_aligned(
+        concepts[0], concepts[1], chosen[0], chosen[1], dictionary, corpus, n_best=context.study.metrics.n_best
+    )
+    store.save(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES, counts)
+    return {"concepts": int(np.prod(counts.aligned_types.shape[:2]))}
+
+
+FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
+    "corpus": read,
+    "links": align_words,
+    "dictionary": count_translations,
+    "activations": extract_vectors,
+    "counts": count,
+}
+"""The task function of each mapped stage; `concepts` is driven by `engine.concepts.cluster`."""

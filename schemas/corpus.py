@@ -1,0 +1,26 @@
+"""Corpus and selection: the words of a parallel text, and which of their occurrences are studied."""
+
+from schemas.dataset import Schema, Variable
+
+CORPUS = Schema(
+    "corpus",
+    "Words of a parallel text; sentence i of every language is the same sentence; tokens lie language by language, in text order",
+    (
+        Variable("language", ("language",), "string", "language of the study", coordinate=True),
+        Variable("token_language", ("token",), "int8", "index into language of each token"),
+        Variable("token_type", ("token",), "int32", "index into form of each token"),
+        Variable("sentence", ("token",), "int32", "number of the sentence that holds the token, from 0"),
+        Variable("position", ("token",), "int32", "place of the token in its sentence, from 0"),
+        Variable("form", ("type",), "string", "spelling of a word type"),
+        Variable("type_language", ("type",), "int8", "index into language of each type"),
+        Variable("token_stop", ("language",), "int64", "end of the language's tokens (half-open)"),
+        Variable("type_stop", ("language",), "int64", "end of the language's types (half-open)"),
+        Variable("sentences", ("language",), "int64", "number of sentences", units="count"),
+    ),
+)
+
+SELECTION = Schema(
+    "selection",
+    "Occurrences whose vectors are kept and clustered, in the order of the corpus",
+    (Variable("token_id", ("token",), "int64", "index of the selected token in the corpus"),),
+)

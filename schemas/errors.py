@@ -1,0 +1,29 @@
+"""Errors that a user can act upon; the command line prints their message and exits with their code."""
+
+
+class ColignError(Exception):
+    """The work failed (exit code 1). The message says where, what was expected, what was found, and the remedy."""
+
+    exit_code = 1
+
+
+class InputError(ColignError):
+    """Something given by the user is wrong (exit code 2); nothing has been written."""
+
+    exit_code = 2
+
+
+class SchemaError(InputError):
+    """A dataset breaks its schema; the message lists every violation at once."""
+
+
+class BudgetError(InputError):
+    """The plan needs more memory or disk than the machine is allowed to use."""
+
+
+class StoreError(ColignError):
+    """A store is missing, damaged, of another version or cannot be written."""
+
+
+class TaskError(ColignError):
+    """A task failed; the message names its key and the cause."""

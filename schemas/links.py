@@ -1,0 +1,24 @@
+"""Word links between two languages, and the dictionary counted from them."""
+
+from schemas.dataset import Schema, Variable
+
+LINKS = Schema(
+    "links",
+    "Word-alignment links between two languages of a corpus, ordered by source token, then target token",
+    (
+        Variable("source_token", ("link",), "int64", "index in the corpus of the source token"),
+        Variable("target_token", ("link",), "int64", "index in the corpus of the target token"),
+    ),
+)
+
+DICTIONARY = Schema(
+    "dictionary",
+    "Translations T(w_s, w_t) of word types (Section 2.2), ordered by source type, then rank",
+    (
+        Variable("source_type", ("entry",), "int32", "index in the corpus of the source type"),
+        Variable("target_type", ("entry",), "int32", "index in the corpus of the target type"),
+        Variable("probability", ("entry",), "float64", "p(target | source), unlinked source tokens included"),
+        Variable("count", ("entry",), "int64", "number of links between the two types", units="count"),
+        Variable("rank", ("entry",), "int32", "rank among the source type's translations, from 0 (N-best = rank < n)"),
+    ),
+)

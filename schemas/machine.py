@@ -1,0 +1,29 @@
+"""The machine file: where a study runs; it never changes a result."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.study import Section
+
+
+class Machine(Section):
+    """Workers and their limits."""
+
+    type: Literal["serial", "local", "address"] = "serial"
+    """In this process; on Dask processes of this computer; on a running Dask scheduler."""
+    address: str | None = None
+    """Scheduler address such as tcp://host:8786, for type address."""
+    workers: int = Field(default=2, ge=1)
+    """Processes of type local."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of one task; default: all cores for type serial, else 1. Never changes a stored bit."""
+    memory: float = Field(default=4.0, gt=0)
+    """Memory that one worker may use, in GiB; a plan that needs more is refused."""
+    retries: int = Field(default=2, ge=0)
+    """Times that a failed task is tried again on a Dask cluster."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that one worker may use, in bytes."""
+        return int(self.memory * 2**30)

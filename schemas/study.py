@@ -1,0 +1,266 @@
+"""The study file: everything that decides the results, validated on load; unknown keys are errors."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from schemas.errors import InputError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the study file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Corpus(Section):
+    """The parallel text."""
+
+    files: dict[Name, str] = Field(min_length=2)
+    """Text file of each language, one sentence a line, `.gz` allowed; a relative path starts at the study file."""
+    words: Literal["spaces", "regex"] = "spaces"
+    """How a line is cut into words: at white space (tokenised text), or into runs of letters and single marks."""
+
+
+class Selection(Section):
+    """Which occurrences of a word type are studied (Section 3.2)."""
+
+    min_count: int = Field(default=10, ge=1)
+    """Types with fewer occurrences in their language are left out (count of tokens)."""
+    max_count: int = Field(default=20, ge=1)
+    """At most this many occurrences of a type are kept, spread evenly over the corpus (count of tokens)."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of where the spread of each type starts."""
+
+
+class Links(Section):
+    """Word alignment (Section 3.2)."""
+
+    aligner: Literal["fast_align", "hmm"] = "fast_align"
+    """Model of sil-thot that is trained in both directions."""
+    symmetrise: Literal["intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and"] = (
+        "grow-diag-final-and"
+    )
+    """How the two directions become one set of links."""
+    iterations: int = Field(default=5, ge=1)
+    """Training iterations of each direction."""
+
+
+class Checkpoint(Section):
+    """One state of a model."""
+
+    model: str
+    """Folder in transformers' format, or a hub name; a path that starts with a dot starts at the study file."""
+    tuned_on: tuple[Name, ...] = ()
+    """Languages of the fine-tuning text; a pair outside them is zero-shot; empty for a base checkpoint."""
+
+
+class Activations(Section):
+    """Which word vectors are kept (Section 2.1)."""
+
+    stacks: tuple[Literal["encoder", "decoder"], ...] = Field(default=("encoder",), min_length=1)
+    """Stacks of the model; encoder-only models have no decoder."""
+    layers: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
+    """Layers to keep: 0 is the embedding output, 1..L the blocks."""
+    pooling: Literal["last", "first", "mean"] = "last"
+    """How the vectors of a word's sub-words become one."""
+    decoder_position: Literal["predict", "consume"] = "predict"
+    """Decoder state of a sub-word: the one that predicts it (published scripts), or the one that has read it."""
+    decoder_source: dict[Name, Name] = {}
+    """For each language read by the decoder, the language that the encoder reads; default: its pair's other language."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type on disk."""
+    batch_subwords: int = Field(default=4096, ge=1)
+    """Sub-words of one forward pass, padding included; part of the bits of the result."""
+    shard_tokens: int = Field(default=16384, ge=1)
+    """Tokens of a shard: the unit of work, of writing and of resuming."""
+    chunk_tokens: int = Field(default=2048, ge=1)
+    """Tokens of a chunk: the unit of reading; divides shard_tokens."""
+
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> Self:
+        if self.shard_tokens % self.chunk_tokens:
+            raise ValueError(
+                f"shard_tokens {self.shard_tokens} is not a multiple of chunk_tokens {self.chunk_tokens}; "
+                "choose a shard of whole chunks"
+            )
+        return self
+
+
+class Concepts(Section):
+    """K-means (Section 2.1, 3.2)."""
+
+    k: int = Field(default=600, ge=2)
+    """Concepts of each layer."""
+    restarts: int = Field(default=1, ge=1)
+    """Independent seedings; the one of least inertia is chosen at each layer."""
+    seed: int = Field(default=212, ge=0)
+    """Seed of the first restart; the next ones count up."""
+    max_iterations: int = Field(default=300, ge=1)
+    """Lloyd iterations at most."""
+    tolerance: float = Field(default=1e-4, ge=0)
+    """Stop when the summed squared shift of the centroids falls to this share of the mean variance (scikit-learn's rule)."""
+    seeding_tokens: int = Field(default=16384, ge=1)
+    """Tokens of the seeded sample from which greedy k-means++ draws the first centroids; at least 10 for each concept."""
+
+
+class Metrics(Section):
+    """Thresholds of CALIGN and COLAP (Section 3.3); changing them never computes a stage again, save n_best."""
+
+    preset: Literal["paper"] = "paper"
+    """The definitions: the paper's equations and Section 3.3."""
+    n_best: int = Field(default=10, ge=1)
+    """Translations of a source type that count."""
+    theta_align: Fraction = 0.8
+    """Least fraction of a source concept's types with a translation in the target concept (θ_A)."""
+    min_types: int = Field(default=5, ge=0)
+    """Only concepts with more types than this are considered, in both languages."""
+    max_size_gap: Fraction = 0.4
+    """Two concepts' type counts may differ by at most this fraction of the larger."""
+    theta_overlap: Fraction = 0.3
+    """Least fraction of a mixed concept that each of two languages must form (θ_O)."""
+    overlap_unit: Literal["token", "type"] = "token"
+    """Whether θ_O counts tokens (Section 2.3) or types."""
+
+
+class Study(Section):
+    """A study of concepts in the layers of multilingual checkpoints."""
+
+    corpus: Corpus
+    """The parallel text."""
+    checkpoints: dict[Name, Checkpoint] = Field(min_length=1)
+    """States of the model, by the name used in the results."""
+    pivot: Name = "en"
+    """The language that every other one is paired with when `pairs` is not given."""
+    pairs: tuple[tuple[Name, Name], ...] = ()
+    """Language pairs, each scored in both directions; default: every language with the pivot."""
+    language_sets: tuple[tuple[Name, ...], ...] = ()
+    """Languages mixed for COLAP; default: the pairs."""
+    selection: Selection = Selection()
+    """Which occurrences are studied."""
+    links: Links = Links()
+    """Word alignment."""
+    activations: Activations = Activations()
+    """Word vectors."""
+    concepts: Concepts = Concepts()
+    """Clustering."""
+    metrics: Metrics = Metrics()
+    """Thresholds."""
+
+    @field_validator("pairs", "language_sets")
+    @classmethod
+    def _distinct(cls, groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for group in groups:
+            if len(group) < 2 or len(set(group)) < len(group):
+                raise ValueError(f"{list(group)} must name at least two different languages")
+        if len({frozenset(g) for g in groups}) < len(groups):
+            raise ValueError("the same languages are given twice; both directions of a pair are always computed")
+        return groups
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_pairs(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("corpus"), dict):
+            return values
+        languages = values["corpus"].get("files")
+        if not isinstance(languages, dict):
+            return values
+        pivot = values.get("pivot", "en")
+        if not values.get("pairs") and pivot in languages:
+            values = values | {"pairs": [[language, pivot] for language in languages if language != pivot]}
+        if not values.get("language_sets") and values.get("pairs"):
+            values = values | {"language_sets": values["pairs"]}
+        return values
+
+    @model_validator(mode="after")
+    def _known_languages(self) -> Self:
+        languages = list(self.corpus.files)
+        if not self.pairs:
+            raise ValueError(f"pivot {self.pivot!r} is not a language of the corpus {languages}; give pivot or pairs")
+        named = {
+            "pairs": {lang for pair in self.pairs for lang in pair},
+            "language_sets": {lang for group in self.language_sets for lang in group},
+            "activations.decoder_source": {*self.activations.decoder_source, *self.activations.decoder_source.values()},
+        } | {f"checkpoints.{n}.tuned_on": set(c.tuned_on) for n, c in self.checkpoints.items()}
+        for where, used in named.items():
+            if unknown := sorted(used - set(languages)):
+                raise ValueError(f"{where} names {unknown}, but the corpus has {languages}")
+        return self
+
+    def decoder_source(self, language: str) -> str:
+        """Language that the encoder reads while the decoder reads `language`."""
+        if language in self.activations.decoder_source:
+            return self.activations.decoder_source[language]
+        return next(b if a == language else a for a, b in self.pairs if language in (a, b))
+
+    def fine_tuning(self, checkpoint: str, *languages: str) -> Literal["base", "fine-tuned", "zero-shot"]:
+        """State of a checkpoint as seen from some languages (line styles of Figure 2)."""
+        tuned_on = self.checkpoints[checkpoint].tuned_on
+        if not tuned_on:
+            return "base"
+        return "fine-tuned" if set(languages) <= set(tuned_on) else "zero-shot"
+
+
+def digest(*parts: Any) -> str:
+    """Short hash of the settings that decide a result.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps([p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse(model: type[BaseModel], values: Any, where: str) -> Any:
+    """Validate a mapping read from a file; every problem is named with its key, and a typing slip with the nearest key.
+
+    Raises
+    ------
+    InputError
+        The message lists all problems at once.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: expected a mapping of keys to values, found {type(values).__name__}")
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(model, problem) for problem in error.errors()]
+        raise InputError("\n".join([f"{where}: {len(lines)} problem(s)", *lines])) from error
+
+
+def _explain(model: type[BaseModel], problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location) or "(whole file)"
+    if problem["type"] == "extra_forbidden":
+        known = _keys(model, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"  {key}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"  {key}: required, but not given"
+    message = re.sub(r"^Value error, ", "", problem["msg"])
+    found = problem.get("input")
+    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool | None) else ""
+    return f"  {key}: {message}{shown}"
+
+
+def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Field names of the section at a location of the file."""
+    schema: Any = model.model_json_schema()
+    node = schema
+    for part in location:
+        entries = list(node.get("patternProperties", {}).values())  # a mapping from names to sections
+        node = node.get("properties", {}).get(part) or (entries[0] if entries else {})
+        while "$ref" in node:
+            node = schema["$defs"][node["$ref"].split("/")[-1]]
+    return sorted(node.get("properties", {}))
