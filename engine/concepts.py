@@ -248,13 +248,13 @@ def _iterate(
     while active := [layer for layer, fit in fits.items() if not fit.done]:
         still = held.of([k for k in held.keys if k.part in active])
         model = {layer: (fits[layer].mean, fits[layer].centroids) for layer in active}
-        sweeps = workers.fold(_sweep, still, operator.add, model, workers.threads)
+        sweeps = workers.fold(_sweep, still, operator.add, model)
         starved = [layer for layer in active if not sweeps[layer].counts.all()]
         spare = {}
         if starved:
             most = max(int((sweeps[layer].counts == 0).sum()) for layer in starved)
             rows = held.of([k for k in held.keys if k.part in starved])
-            spare = workers.fold(_farthest, rows, _farther, model, most, workers.threads)
+            spare = workers.fold(_farthest, rows, _farther, model, most)
         for layer in active:
             fit, found = fits[layer], sweeps[layer]
             new = _centroids(found, spare.get(layer))
@@ -268,18 +268,18 @@ def _iterate(
         progress(f"iteration {max(f.n_iter for f in fits.values())}, {len(active)} layers active")
 
 
-def _sweep(key: Key, part: tuple[Any, Any], model: dict[Layer, Any], threads: int) -> lloyd.Sweep:
+def _sweep(key: Key, part: tuple[Any, Any], model: dict[Layer, Any]) -> lloyd.Sweep:
     xp = backend.array_module()
     mean, centroids = (backend.to_device(a, xp) for a in model[key.part])
-    return lloyd.sweep(part[0], mean, centroids, threads=threads, xp=xp)
+    return lloyd.sweep(part[0], mean, centroids, xp=xp)
 
 
 def _farthest(
-    key: Key, part: tuple[Any, Any], model: dict[Layer, Any], count: int, threads: int
+    key: Key, part: tuple[Any, Any], model: dict[Layer, Any], count: int
 ) -> tuple[NDArray[Any], ...]:
     xp = backend.array_module()
     mean, centroids = (backend.to_device(a, xp) for a in model[key.part])
-    labels = lloyd.nearest(part[0], mean, centroids, threads=threads, xp=xp)
+    labels = lloyd.nearest(part[0], mean, centroids, xp=xp)
     found = lloyd.farthest(part[0], mean, centroids, labels, count, xp=xp)
     return tuple(backend.to_host(a, xp) for a in found)
 
@@ -310,15 +310,15 @@ def _write(task: Clustering, fits: dict[Layer, _Fit], held: Held, run: int, work
         store.write_region(
             task.path, "centroid", centroid[None, None], run=run, layer=task.layers.index(int(layer[-1]))
         )
-    return workers.fold(_label, held, operator.add, model, task, run, workers.threads)
+    return workers.fold(_label, held, operator.add, model, task, run)
 
 
 def _label(
-    key: Key, part: tuple[Any, Any], model: dict[Layer, Any], task: Clustering, run: int, threads: int
+    key: Key, part: tuple[Any, Any], model: dict[Layer, Any], task: Clustering, run: int
 ) -> float:
     xp = backend.array_module()
     mean, centroids = (backend.to_device(a, xp) for a in model[key.part])
-    labels = lloyd.nearest(part[0], mean, centroids, threads=threads, xp=xp)
+    labels = lloyd.nearest(part[0], mean, centroids, xp=xp)
     inertia = float(lloyd.squared_distances(part[0], mean, centroids, labels, xp=xp).sum())
     concepts = np.full(key.stop - key.start, -1, np.int32)
     concepts[part[1]] = backend.to_host(labels, xp)

@@ -1,13 +1,12 @@
 """One Lloyd sweep over a block of rows: nearest centroids, float64 sums.
 
 Every function takes the array module `xp` (numpy or cupy) of its arrays, so that CPU and GPU run the same lines. Rows
-go through in blocks of a fixed size; threads take blocks, never parts of a block, and each block is computed by one
-thread, so results have the same bits for any number of threads.
+go through in blocks of a fixed size and in order, on one thread: workers share out whole parts, so results have the same
+bits for any number of workers and threads.
 """
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +41,7 @@ def _centre(rows: Any, mean: Any, xp: Any) -> Any:
     return rows.astype(xp.float32) - mean
 
 
-def nearest(rows: Any, mean: Any, centroids: Any, *, threads: int = 1, xp: Any = np) -> Any:
+def nearest(rows: Any, mean: Any, centroids: Any, *, xp: Any = np) -> Any:
     """Index (row) int32 of the nearest centroid, the first one of exact ties.
 
     Parameters
@@ -56,47 +55,32 @@ def nearest(rows: Any, mean: Any, centroids: Any, *, threads: int = 1, xp: Any =
     """
     weights = xp.ascontiguousarray(centroids.T)
     half_norms = (centroids * centroids).sum(axis=1) / 2
-
-    def block(at: slice) -> Any:
+    labels = xp.empty(len(rows), xp.int32)
+    for at in _blocks(len(rows)):
         # ‖x - c‖² = ‖x‖² - 2 (x·c - ‖c‖²/2): the largest score is the nearest centroid
         scores = _centre(rows[at], mean, xp) @ weights
         scores -= half_norms
-        return scores.argmax(axis=1).astype(xp.int32)
-
-    if threads == 1 or len(rows) <= BLOCK_ROWS:
-        found = [block(at) for at in _blocks(len(rows))]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(block, _blocks(len(rows))))
-    return xp.concatenate(found) if found else xp.empty(0, xp.int32)
+        labels[at] = scores.argmax(axis=1)
+    return labels
 
 
-def sums_by_label(rows: Any, mean: Any, labels: Any, k: int, *, threads: int = 1, xp: Any = np) -> Any:
-    """Sums (concept, hidden) in float64 of the centred rows of each label; hidden columns are shared among threads."""
-    hidden = rows.shape[1]
-    if xp is not np:  # float64 one-hot products: no atomics, so the order of additions is fixed
-        total = xp.zeros((k, hidden), xp.float64)
-        for at in _blocks(len(rows)):
-            member = (labels[at][None, :] == xp.arange(k, dtype=xp.int32)[:, None]).astype(xp.float64)
-            total += member @ _centre(rows[at], mean, xp).astype(xp.float64)
-        return total
-    member = sparse.csr_array((np.ones(len(rows)), labels, np.arange(len(rows) + 1)), shape=(len(rows), k)).T.tocsr()
-
-    def columns(at: slice) -> Any:
-        return member @ _centre(rows[:, at], mean[at], np).astype(np.float64)
-
-    if threads == 1:
-        return columns(slice(0, hidden))
-    bounds = np.linspace(0, hidden, threads + 1).astype(int)
-    with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(columns, map(slice, bounds, bounds[1:]))), axis=1)
+def sums_by_label(rows: Any, mean: Any, labels: Any, k: int, *, xp: Any = np) -> Any:
+    """Sums (concept, hidden) in float64 of the centred rows of each label."""
+    if xp is np:
+        member = sparse.csr_array((np.ones(len(rows)), labels, np.arange(len(rows) + 1)), shape=(len(rows), k))
+        return member.T.tocsr() @ _centre(rows, mean, np).astype(np.float64)
+    total = xp.zeros((k, rows.shape[1]), xp.float64)
+    for at in _blocks(len(rows)):  # one-hot products: no atomics, so the order of additions is fixed
+        member = (labels[at][None, :] == xp.arange(k, dtype=xp.int32)[:, None]).astype(xp.float64)
+        total += member @ _centre(rows[at], mean, xp).astype(xp.float64)
+    return total
 
 
-def sweep(rows: Any, mean: Any, centroids: Any, *, threads: int = 1, xp: Any = np) -> Sweep:
+def sweep(rows: Any, mean: Any, centroids: Any, *, xp: Any = np) -> Sweep:
     """Assign the rows (row, hidden) to their nearest centroids (concept, hidden) and add them up."""
     k = len(centroids)
-    labels = nearest(rows, mean, centroids, threads=threads, xp=xp)
-    sums = sums_by_label(rows, mean, labels, k, threads=threads, xp=xp)
+    labels = nearest(rows, mean, centroids, xp=xp)
+    sums = sums_by_label(rows, mean, labels, k, xp=xp)
     host = labels if xp is np else labels.get()
     return Sweep(
         sums if xp is np else sums.get(),

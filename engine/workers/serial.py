@@ -1,6 +1,8 @@
-"""The serial workers: everything in this process, one task after the other. They define the meaning of the verbs."""
+"""The serial workers: everything in this process. They define the meaning of the verbs."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,18 +13,20 @@ from schemas.task import Key
 
 
 class SerialWorkers:
-    """One process; `threads` share the blocks of a task, each with single-threaded linear algebra."""
+    """One process: one task after the other; the parts of a fold side by side on threads, each with its own algebra."""
 
     def __init__(self, threads: int = 1, memory: int = 2**30) -> None:
         self.threads, self.memory = threads, memory
 
     def __enter__(self) -> Self:
         self._limits = threadpool_limits(limits=1)
+        self._pool = ThreadPoolExecutor(self.threads)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._pool.shutdown(cancel_futures=True)
         self._limits.restore_original_limits()
 
     def map(self, function: Callable[..., Any], keys: Sequence[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
@@ -36,11 +40,19 @@ class SerialWorkers:
     def fold(
         self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
     ) -> dict[tuple[str, ...], Any]:
-        folded: dict[tuple[str, ...], Any] = {}
-        for key in held.keys:
+        def task(key: Key) -> Any:
             value = held.values[key] if held.values is not None else _call(key, held.load, key)
-            result = _call(key, function, key, value, *args)
-            folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
+            return _call(key, function, key, value, *args)
+
+        folded: dict[tuple[str, ...], Any] = {}
+        running: deque[tuple[Key, Future[Any]]] = deque()
+        for ahead in (*held.keys, *[None] * self.threads):  # a window of parts in memory, folded in key order
+            if ahead is not None:
+                running.append((ahead, self._pool.submit(task, ahead)))
+            if running and (ahead is None or len(running) > self.threads):
+                key, future = running.popleft()
+                result = future.result()
+                folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
         return folded
 
 
