@@ -8,8 +8,11 @@ from dask.distributed import Client, Future, LocalCluster, WorkerPlugin, as_comp
 from threadpoolctl import threadpool_limits
 
 from engine.workers.protocol import Held, failed
-from schemas.errors import ColignError
+from schemas.errors import ColignError, InputError
 from schemas.task import Key
+
+_ANSWER = "30s"
+"""Longest wait for a scheduler to answer."""
 
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
@@ -18,20 +21,39 @@ _AHEAD = 4
 class ClusterWorkers:
     """Dask workers. Every result is folded in key order, so the bits equal those of the serial workers."""
 
-    def __init__(self, cluster: LocalCluster | str, *, threads: int, memory: int, retries: int) -> None:
-        self._cluster, self.threads, self._retries = cluster, threads, retries
-        self._worker_memory = memory
+    def __init__(self, target: int | str, *, threads: int, memory: int, retries: int) -> None:
+        """Prepare workers; entering starts or reaches them.
 
-    @classmethod
-    def local(cls, workers: int, *, threads: int, memory: int, retries: int) -> Self:
-        """Start processes on this computer; each may use `memory` bytes."""
-        cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=memory, dashboard_address=None
-        )
-        return cls(cluster, threads=threads, memory=memory, retries=retries)
+        Parameters
+        ----------
+        target
+            Number of processes to start on this computer, or the address of a running scheduler.
+        threads
+            Threads that one task may use.
+        memory
+            Bytes that one worker may use.
+        retries
+            Times that a failed task is tried again.
+        """
+        self._target, self.threads, self._worker_memory, self._retries = target, threads, memory, retries
+        self.memory = memory // 2
+        self._cluster: LocalCluster | None = None
 
     def __enter__(self) -> Self:
-        self._client = Client(self._cluster, timeout="60s")
+        try:
+            if isinstance(self._target, int):
+                self._cluster = LocalCluster(
+                    n_workers=self._target,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=self._worker_memory,
+                    dashboard_address="127.0.0.1:0",
+                )
+            self._client = Client(self._cluster or self._target, timeout=_ANSWER)
+        except (OSError, TimeoutError) as error:
+            raise InputError(
+                f"no Dask scheduler answers at {self._target} within {_ANSWER}; start it, or correct the machine file"
+            ) from error
         self._client.register_plugin(_SingleThreadedAlgebra())
         self._slots = max(1, sum(self._client.nthreads().values()))
         # half of the workers' memory for held parts, the other half for the work
@@ -42,8 +64,13 @@ class ClusterWorkers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client.close()
-        if isinstance(self._cluster, LocalCluster):
+        if self._cluster is not None:
             self._cluster.close()
+
+    @property
+    def address(self) -> str:
+        """Address of the scheduler."""
+        return str(self._client.scheduler.address)
 
     def _submit(self, function: Callable[..., Any], *args: Any) -> Future:
         return self._client.submit(_guarded, function, *args, pure=False, retries=self._retries)

@@ -1,0 +1,70 @@
+"""Task functions that worker processes can import."""
+
+import os
+import pathlib
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import InputError
+from schemas.task import Key
+
+
+def square(key: Key, offset: int = 0) -> int:
+    return key.start**2 + offset
+
+
+def slow_first(key: Key) -> int:
+    time.sleep(0.3 if key.start == 0 else 0.0)
+    return key.start
+
+
+def bad_input(key: Key) -> int:
+    if key.start == 2:
+        raise InputError("line 7: expected a word, found none; add one")
+    return key.start
+
+
+def broken(key: Key) -> int:
+    if key.start == 2:
+        raise ZeroDivisionError("two")
+    return key.start
+
+
+def meet(key: Key, folder: str) -> bool:
+    """Both of two tasks return True only when they run at the same time."""
+    (pathlib.Path(folder) / str(key.start)).touch()
+    until = time.time() + 10
+    while time.time() < until:
+        if len(list(pathlib.Path(folder).iterdir())) == 2:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def die_once(key: Key, folder: str) -> int:
+    """Kill this process the first time that key 1 is done; counts invocations as files."""
+    seen = pathlib.Path(folder) / f"{key.start}-{time.time_ns()}"
+    seen.touch()
+    if key.start == 1 and len(list(pathlib.Path(folder).glob("1-*"))) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return key.start
+
+
+def load(key: Key) -> np.ndarray:
+    return np.random.default_rng(key.start).normal(size=8).astype(np.float32)
+
+
+def load_counted(key: Key, folder: str) -> np.ndarray:
+    (pathlib.Path(folder) / f"{key}-{time.time_ns()}".replace("/", "_")).touch()
+    return load(key)
+
+
+def scaled(key: Key, value: np.ndarray, factor: float) -> np.ndarray:
+    return value * np.float32(factor)
+
+
+def name(key: Key, value: Any) -> list[str]:
+    return [str(key)]

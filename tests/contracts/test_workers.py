@@ -1,0 +1,109 @@
+"""The contract of workers: every implementation means what the serial one means."""
+
+import operator
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.workers.cluster import ClusterWorkers
+from engine.workers.protocol import Workers
+from engine.workers.serial import SerialWorkers
+from schemas.errors import InputError, TaskError
+from schemas.task import Key
+from tests.contracts import tasks
+
+KEYS = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(9)]
+PARTS = [Key("stage", (part,), start=i, stop=i + 1) for part in ("b", "a") for i in range(5)]
+
+
+@pytest.fixture(scope="module", params=["serial", "serial threads", "local", "address"])
+def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    if request.param.startswith("serial"):
+        with SerialWorkers(threads=3 if "threads" in request.param else 1) as made:
+            yield made
+        return
+    with ClusterWorkers(2, threads=1, memory=2**30, retries=1) as local:
+        if request.param == "local":
+            yield local
+            return
+        with ClusterWorkers(local.address, threads=1, memory=2**30, retries=1) as made:
+            yield made
+
+
+def test_map__calls_every_key_once(workers: Workers) -> None:
+    assert dict(workers.map(tasks.square, KEYS, 1)) == {key: key.start**2 + 1 for key in KEYS}
+
+
+def test_map__no_keys(workers: Workers) -> None:
+    assert list(workers.map(tasks.square, [])) == []
+
+
+def test_map__more_keys_than_are_in_flight_at_once(workers: Workers) -> None:
+    keys = [Key("many", start=i) for i in range(60)]
+    assert sorted(workers.map(tasks.square, keys)) == [(key, key.start**2) for key in keys]
+
+
+def test_map__user_errors_keep_kind_and_message_and_gain_the_key(workers: Workers) -> None:
+    with pytest.raises(InputError, match=r"stage/a/2-3: line 7: expected a word"):
+        list(workers.map(tasks.bad_input, KEYS))
+
+
+def test_map__other_errors_name_key_and_cause(workers: Workers) -> None:
+    with pytest.raises(TaskError, match=r"stage/a/2-3: ZeroDivisionError: two"):
+        list(workers.map(tasks.broken, KEYS))
+
+
+def test_fold__combines_each_part_in_key_order(workers: Workers) -> None:
+    held = workers.hold(tasks.load, PARTS, nbytes=1)
+    folded = workers.fold(tasks.name, held, operator.add)
+    assert folded == {(p,): [str(key) for key in PARTS if key.part == (p,)] for p in ("b", "a")}
+
+
+@pytest.mark.parametrize("nbytes", [1, 10**15], ids=["held", "streamed"])
+def test_fold__bits_equal_a_plain_loop(workers: Workers, nbytes: int) -> None:
+    held = workers.hold(tasks.load, KEYS, nbytes)
+    assert (held.values is None) == (nbytes > 1)
+    expected = np.float32(0)
+    for key in KEYS:
+        expected = expected + tasks.load(key) * np.float32(0.1)
+    folded = workers.fold(tasks.scaled, held, operator.add, 0.1)
+    np.testing.assert_array_equal(folded["a",], expected, strict=True)
+
+
+def test_fold__some_of_the_keys(workers: Workers) -> None:
+    held = workers.hold(tasks.load, PARTS, nbytes=1).of(PARTS[:2])
+    assert workers.fold(tasks.name, held, operator.add) == {("b",): [str(key) for key in PARTS[:2]]}
+
+
+@pytest.mark.parametrize(("nbytes", "loads"), [(1, 1), (10**15, 3)], ids=["held", "streamed"])
+def test_hold__loads_once_when_the_parts_fit(workers: Workers, tmp_path: Path, nbytes: int, loads: int) -> None:
+    held = workers.hold(partial(tasks.load_counted, folder=str(tmp_path)), KEYS, nbytes)
+    for _ in range(3):
+        workers.fold(tasks.name, held, operator.add)
+    assert len(os.listdir(tmp_path)) == loads * len(KEYS)
+
+
+def test_hold__errors_of_loading_name_the_key(workers: Workers) -> None:
+    with pytest.raises(InputError, match=r"stage/a/2-3: line 7"):
+        workers.fold(tasks.name, workers.hold(tasks.bad_input, KEYS, nbytes=1), operator.add)
+
+
+@pytest.fixture
+def cluster() -> Iterator[ClusterWorkers]:
+    with ClusterWorkers(2, threads=1, memory=2**30, retries=1) as made:
+        yield made
+
+
+def test_map__cluster_tasks_overlap(cluster: ClusterWorkers, tmp_path: Path) -> None:
+    assert dict(cluster.map(tasks.meet, KEYS[:2], str(tmp_path))) == dict.fromkeys(KEYS[:2], True)
+
+
+def test_map__killed_worker_is_replaced_and_only_its_tasks_run_again(cluster: ClusterWorkers, tmp_path: Path) -> None:
+    assert dict(cluster.map(tasks.die_once, KEYS, str(tmp_path))) == {key: key.start for key in KEYS}
+    runs = [name.split("-")[0] for name in os.listdir(tmp_path)]
+    assert runs.count("1") == 2
+    assert len(runs) <= len(KEYS) + 2 * 4  # nothing but what was in flight on the killed worker

@@ -1,0 +1,157 @@
+"""The store: layout, regions of whole shards, commit records, clear failures."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import store
+from engine.kernels.shards import shard_ranges
+from schemas.activations import ACTIVATIONS
+from schemas.corpus import SELECTION
+from schemas.errors import SchemaError, StoreError
+from schemas.task import Key, Record
+
+
+def make(path: Path, tokens: int = 10, shard: int = 4, chunk: int = 2) -> str:
+    store.setup(
+        str(path),
+        ACTIVATIONS,
+        {"layer": 2, "token": tokens, "hidden": 3},
+        {"layer": np.arange(2, dtype=np.int32), "token_id": np.arange(tokens)},
+        chunks={"layer": 1, "token": chunk},
+        shards={"layer": 1, "token": shard},
+        dtypes={"activation": "float16"},
+        model="m",
+    )
+    return str(path)
+
+
+def test_setup__opens_with_xarray_alone(tmp_path: Path) -> None:
+    dataset = xr.open_zarr(make(tmp_path / "a.zarr"), consolidated=False)
+    assert dataset.activation.dims == ("layer", "token", "hidden")
+    assert dataset.activation.dtype == np.float16
+    assert dataset.activation.encoding["shards"] == (1, 4, 3)
+    assert dataset.activation.encoding["chunks"] == (1, 2, 3)
+    assert dataset.activation.attrs["long_name"] == ACTIVATIONS["activation"].meaning
+    assert dataset.attrs["model"] == "m"
+    assert bool(dataset.activation.isnull().all())
+
+
+def test_setup__again_keeps_what_was_written(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.zarr")
+    rows = np.ones((2, 4, 3), np.float16)
+    store.write_region(path, "activation", rows, token=4)
+    make(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(store.read_rows(path, "activation", np.arange(4, 8), axis=1), rows)
+
+
+@pytest.mark.parametrize(
+    ("start", "length"),
+    [(2, 4), (0, 3), (4, 2), (8, 4), (1, 9)],
+    ids=["starts inside", "ends inside", "too short", "too long", "almost all"],
+)
+def test_write_region__refuses_parts_of_shards(tmp_path: Path, start: int, length: int) -> None:
+    path = make(tmp_path / "a.zarr")
+    with pytest.raises(StoreError, match=r"not a whole number of shards of 4; two writers"):
+        store.write_region(path, "activation", np.ones((2, length, 3), np.float16), token=start)
+
+
+@given(tokens=st.integers(1, 40), shard=st.integers(1, 12))
+def test_shard_ranges__hold_every_token_exactly_once(tokens: int, shard: int) -> None:
+    ranges = shard_ranges(tokens, shard)
+    assert [i for a, b in ranges for i in range(a, b)] == list(range(tokens))
+    assert all(a % shard == 0 and (b % shard == 0 or b == tokens) for a, b in ranges)
+
+
+@pytest.mark.parametrize(("tokens", "shard"), [(1, 4), (4, 4), (5, 4), (9, 4)])
+def test_write_region__shards_in_any_order_make_the_whole(tmp_path: Path, tokens: int, shard: int) -> None:
+    path = make(tmp_path / "a.zarr", tokens, shard)
+    values = np.random.default_rng(0).normal(size=(2, tokens, 3)).astype(np.float16)
+    for a, b in reversed(shard_ranges(tokens, shard)):
+        store.write_region(path, "activation", values[:, a:b], token=a)
+    np.testing.assert_array_equal(store.load(path, ACTIVATIONS).activation.values, values)
+
+
+def test_read_rows__any_increasing_rows(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.zarr")
+    values = np.random.default_rng(0).normal(size=(2, 10, 3)).astype(np.float16)
+    for a, b in shard_ranges(10, 4):
+        store.write_region(path, "activation", values[:, a:b], token=a)
+    for rows in ([0], [1, 5, 9], list(range(10)), []):
+        found = store.read_rows(path, "activation", np.array(rows, int), axis=1, layer=1)
+        np.testing.assert_array_equal(found, values[1][rows], strict=True)
+
+
+def test_read_rows__damaged_shard_is_named(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.zarr")
+    store.write_region(path, "activation", np.ones((2, 4, 3), np.float16))
+    shard = tmp_path / "a.zarr" / "activation" / "c" / "1" / "0" / "0"
+    spoilt = bytearray(shard.read_bytes())
+    spoilt[3] ^= 0xFF
+    shard.write_bytes(spoilt)
+    with pytest.raises(StoreError, match=r"a\.zarr/activation: rows 0\.\.4 cannot be read .* damaged: delete"):
+        store.read_rows(path, "activation", np.arange(4), axis=1, layer=1)
+
+
+def test_load__missing_other_kind_and_other_version(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="expected a selection dataset, found none"):
+        store.load(str(tmp_path / "none.zarr"), SELECTION)
+    with pytest.raises(StoreError, match="expected a selection dataset, found activations"):
+        store.load(make(tmp_path / "a.zarr"), SELECTION)
+    old = SELECTION.create({"token_id": np.arange(3)})
+    old.attrs["format_version"] = 0
+    old.to_zarr(tmp_path / "old.zarr", consolidated=False)
+    with pytest.raises(SchemaError, match="has format version 0, this Colign reads 1; run the study again"):
+        store.load(str(tmp_path / "old.zarr"), SELECTION)
+
+
+def test_records__round_trip(tmp_path: Path) -> None:
+    key = Key("activations", ("base", "encoder", "de"), 0, 4)
+    record = Record(str(key), "f", "host", 1.5, 2.5, 3, {"tokens": 4})
+    store.write_record(str(tmp_path), record)
+    assert store.read_records(str(tmp_path)) == {str(key): record}
+    assert store.read_records(str(tmp_path / "none")) == {}
+
+
+def test_read_records__damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"key": "x"')
+    with pytest.raises(StoreError, match=r"x\.json: expected the record of a task, found .* delete the file"):
+        store.read_records(str(tmp_path))
+
+
+def test_write_text__leaves_no_part(tmp_path: Path) -> None:
+    store.write_text(str(tmp_path / "deep" / "a.json"), "one")
+    store.write_text(str(tmp_path / "deep" / "a.json"), "two")
+    assert [(p.name, p.read_text()) for p in (tmp_path / "deep").iterdir()] == [("a.json", "two")]
+
+
+def test_sweep_partial_files__removes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    (tmp_path / "a" / "c").mkdir(parents=True)
+    (tmp_path / "a" / "c" / "0.1234.partial").write_text("half")
+    (tmp_path / "a" / "c" / "0").write_text("whole")
+    assert store.sweep_partial_files(str(tmp_path)) == 1
+    assert [p.name for p in (tmp_path / "a" / "c").iterdir()] == ["0"]
+
+
+def test_write_region__full_disk_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "a.zarr")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("zarr.Array.__setitem__", full)
+    with pytest.raises(StoreError, match="the disk is full; free space and run again, finished tasks are kept"):
+        store.write_region(path, "activation", np.ones((2, 4, 3), np.float16))
+
+
+def test_paths__may_be_urls() -> None:
+    root = "memory://colign-test"
+    store.write_text(f"{root}/records/a.json", Record("a", "f", "h", 0.0, 0.0, 0, {}).__class__.__name__)
+    assert store.read_text(f"{root}/records/a.json") == "Record"
+    assert store.free_bytes(root) is None
+    assert store.sweep_partial_files(root) == 0
