@@ -7,6 +7,7 @@ group advance together and drop out as they finish. Sums are float64 and folded 
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -130,7 +131,10 @@ def load_rows(key: Key, task: Clustering) -> tuple[Any, NDArray[np.int64]]:
     values = np.concatenate(rows)[kept]
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(kept)[int(np.argmin(np.isfinite(values).all(axis=1)))]) + key.start
-        raise InputError(f"layer {key.part[-1]}, token {bad} of {'+'.join(task.sources)}: the vector is not finite")
+        raise InputError(
+            f"layer {key.part[-1]}, token {bad} of {'+'.join(task.sources)}: the vector is not finite; its shard is "
+            "missing or damaged: delete the store and its records, then run again"
+        )
     return backend.to_device(values, backend.array_module()), np.flatnonzero(kept)
 
 
@@ -214,19 +218,17 @@ def _seed(
         chosen = np.random.default_rng(settings.seed + run).permutation(found.count)[:size]
         wanted[layer] = np.sort(chosen)
     samples = workers.fold(_sample, held, _stack, wanted, starts)
-    fits = {}
-    for layer, sample in samples.items():
+
+    def start(layer: Layer) -> _Fit:
         found = moments[layer]
         mean = found.total / found.count
         variance = found.squares / found.count - mean * mean
         mean32 = mean.astype(np.float32)
-        centred = sample.astype(np.float32) - mean32
-        fits[layer] = _Fit(
-            mean32,
-            settings.tolerance * float(variance.mean()),
-            backend.seed_centroids(centred, settings.k, settings.seed + run),
-        )
-    return fits
+        seeds = backend.seed_centroids(samples[layer].astype(np.float32) - mean32, settings.k, settings.seed + run)
+        return _Fit(mean32, settings.tolerance * float(variance.mean()), seeds)
+
+    with ThreadPoolExecutor(workers.threads) as pool:
+        return dict(zip(samples, pool.map(start, samples), strict=True))
 
 
 def _length(key: Key, part: tuple[Any, Any]) -> dict[Key, int]:

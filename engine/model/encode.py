@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from engine.kernels.pooling import word_spans
@@ -19,6 +20,9 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 Sentence = Sequence[str]
+
+_TOKENISED_AT_ONCE = 1000
+"""Sentences; the tokenizer's own records take a few hundred bytes a sub-word and are dropped after each batch."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,11 @@ class Encoder:
             network, info = AutoModel.from_pretrained(
                 model, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError) as error:
-            raise InputError(f"{model}: cannot be loaded: {str(error).splitlines()[0]}") from error
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+            raise InputError(
+                f"{model}: cannot be loaded: {' '.join(str(error).split())}; a checkpoint is a folder that "
+                "save_pretrained of model and tokenizer has written: save or copy it again"
+            ) from error
         if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler")):
             raise InputError(
                 f"{model}: the checkpoint lacks weights of the model ({missing[0]} and {len(missing) - 1} more); its "
@@ -152,10 +159,18 @@ class Encoder:
                 kept = pooled.to(getattr(torch, wanted.dtype)).cpu().numpy()
                 if not np.isfinite(kept).all():
                     worst = batch[int(rows[int(np.argmin(np.isfinite(kept).all(axis=1)))])]
-                    raise InputError(
+                    where = (
                         f"layer {layer}, sentence of {len(sentences[worst])} words starting "
-                        f"{' '.join(sentences[worst][:6])!r}: a value of {float(pooled.abs().max()):.6g} does not fit "
-                        f"{wanted.dtype}; set activations.dtype to float32"
+                        f"{' '.join(sentences[worst][:6])!r}"
+                    )
+                    if not torch.isfinite(pooled).all():
+                        raise InputError(
+                            f"{where}: the model gives a value that is not a number; its weights are damaged: use "
+                            "another checkpoint"
+                        )
+                    raise InputError(
+                        f"{where}: a value of {float(pooled.abs().max()):.6g} does not fit {wanted.dtype}; set "
+                        "activations.dtype to float32"
                     )
                 vectors[at, place] = kept
             present[place] = True
@@ -169,13 +184,13 @@ class Encoder:
     def _tokenize(
         self, sentences: Sequence[Sentence], positions: Sequence[NDArray[np.integer]]
     ) -> list["_SubWords"]:
-        if not sentences:
-            return []
-        found = self._tokenizer([list(s) for s in sentences], is_split_into_words=True)
         result = []
-        for i, (sentence, where) in enumerate(zip(sentences, positions, strict=True)):
-            first, last = word_spans(found.word_ids(i), len(sentence))
-            result.append(_SubWords(found["input_ids"][i], first[where], last[where]))
+        for start in range(0, len(sentences), _TOKENISED_AT_ONCE):
+            batch = range(start, min(start + _TOKENISED_AT_ONCE, len(sentences)))
+            found = self._tokenizer([list(sentences[i]) for i in batch], is_split_into_words=True)
+            for row, i in enumerate(batch):
+                first, last = word_spans(found.word_ids(row), len(sentences[i]))
+                result.append(_SubWords(found["input_ids"][row], first[positions[i]], last[positions[i]]))
         return result
 
     def _states(

@@ -1,0 +1,1 @@
+"""Tests: one file a module, the paper's equations as plain loops in `oracles`."""

@@ -1,0 +1,46 @@
+"""Hypothesis profiles, the option --slow, and tiny models."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("nightly", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random BERT: 3 blocks, 24 numbers a vector, at most 24 sub-words."""
+    from tests.oracles.vectors import save_bert  # noqa: PLC0415  (torch, only for tests that read models)
+
+    return save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def xlmr(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random XLM-R: 2 blocks, 16 numbers a vector, at most 24 sub-words."""
+    from tests.oracles.vectors import save_xlmr  # noqa: PLC0415
+
+    return save_xlmr(tmp_path_factory.mktemp("xlmr"))
+
+
+@pytest.fixture(scope="session")
+def mt5(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random mT5: 2 encoder and 3 decoder blocks, 16 numbers a vector."""
+    from tests.oracles.vectors import save_mt5  # noqa: PLC0415
+
+    return save_mt5(tmp_path_factory.mktemp("mt5"))

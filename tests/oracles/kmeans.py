@@ -1,0 +1,58 @@
+"""scikit-learn's K-means from given centroids, and a stand-in for cupy on machines without a GPU."""
+
+from types import SimpleNamespace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+
+def fit(vectors: NDArray[Any], start: NDArray[Any], *, max_iterations: int = 300, tolerance: float = 1e-4) -> KMeans:
+    """Lloyd's algorithm of scikit-learn in float64 from the centroids `start`."""
+    model = KMeans(
+        len(start), init=start.astype(np.float64), n_init=1, algorithm="lloyd", max_iter=max_iterations, tol=tolerance
+    )
+    return model.fit(vectors.astype(np.float64))
+
+
+class Device(np.ndarray):
+    """An array in pretended device memory: like cupy's, it refuses arithmetic with host arrays."""
+
+    def get(self) -> NDArray[Any]:
+        """The array in host memory."""
+        return np.array(self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        for value in (*inputs, *kwargs.get("out", ())):
+            if type(value) is np.ndarray and value.ndim:
+                raise TypeError(f"{ufunc.__name__} of a device array and a host array")
+        bare = [value.view(np.ndarray) if isinstance(value, Device) else value for value in inputs]
+        out = kwargs.pop("out", None)
+        if out is not None:
+            kwargs["out"] = tuple(value.view(np.ndarray) for value in out)
+        result = getattr(ufunc, method)(*bare, **kwargs)
+        return out[0] if out is not None else np.asarray(result).view(Device)
+
+    def argmax(self, *args: Any, **kwargs: Any) -> Self:
+        """As numpy's, on the device."""
+        return self.view(np.ndarray).argmax(*args, **kwargs).view(type(self))
+
+
+def _on_device(function: Any) -> Any:
+    def called(*args: Any, **kwargs: Any) -> Device:
+        return np.asarray(function(*args, **kwargs)).view(Device)
+
+    return called
+
+
+DEVICE_MODULE = SimpleNamespace(
+    float32=np.float32,
+    float64=np.float64,
+    int32=np.int32,
+    **{
+        name: _on_device(getattr(np, name))
+        for name in ("arange", "argsort", "ascontiguousarray", "asarray", "concatenate", "empty", "zeros")
+    },
+)
+"""Those functions of cupy that the kernels use, for `Device` arrays."""

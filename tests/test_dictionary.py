@@ -1,0 +1,82 @@
+"""Dictionaries against Moses' lexical rule by loops."""
+
+import numpy as np
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.dictionary import estimate
+from engine.text import span
+from schemas.links import LINKS
+from tests.oracles import metrics
+from tests.oracles.texts import corpus
+
+sentence = st.lists(st.sampled_from(["b", "a", "é", "Z", "日", "ب"]), min_size=1, max_size=7)
+
+
+def links_dataset(pairs: list[tuple[int, int]], source: str, target: str) -> xr.Dataset:
+    """A LINKS dataset."""
+    table = np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    return LINKS.create({"source_token": table[:, 0], "target_token": table[:, 1]}, source=source, target=target)
+
+
+@st.composite
+def linked_texts(draw: st.DrawFn) -> tuple[xr.Dataset, list[tuple[int, int]]]:
+    """A text in three languages, and links between the first and the third."""
+    lines = draw(st.integers(1, 5))
+    text = corpus({language: [draw(sentence) for _ in range(lines)] for language in ("de", "ar", "en")})
+    numbers = text.sentence.values
+    de, en = (range(span(text, lang, "token").start, span(text, lang, "token").stop) for lang in ("de", "en"))
+    possible = [(s, t) for s in de for t in en if numbers[s] == numbers[t]]
+    return text, sorted(draw(st.sets(st.sampled_from(possible), max_size=40)))
+
+
+def rows(dictionary: xr.Dataset) -> list[tuple[int, int, float, int, int]]:
+    """Entries as (source type, target type, probability, count, rank)."""
+    names = ("source_type", "target_type", "probability", "count", "rank")
+    return list(zip(*(dictionary[name].values.tolist() for name in names), strict=True))
+
+
+@given(linked_texts())
+def test_estimate__equals_moses_rule_in_both_directions(drawn: tuple[xr.Dataset, list[tuple[int, int]]]) -> None:
+    text, pairs = drawn
+    links = links_dataset(pairs, "de", "en")
+    types, forms = text.token_type.values.tolist(), text.form.values.tolist()
+    for source, target, found in (("de", "en", pairs), ("en", "de", [(t, s) for s, t in pairs])):
+        tokens = span(text, source, "token")
+        expected = metrics.lexical_table(found, range(tokens.start, tokens.stop), types, forms)
+        dictionary = estimate(text, links, source, target)
+        assert rows(dictionary) == expected
+        assert (dictionary.attrs["source"], dictionary.attrs["target"]) == (source, target)
+
+
+@given(linked_texts())
+def test_estimate__probabilities_and_ranks_are_well_formed(drawn: tuple[xr.Dataset, list[tuple[int, int]]]) -> None:
+    text, pairs = drawn
+    dictionary = estimate(text, links_dataset(pairs, "de", "en"), "de", "en")
+    assert int(dictionary["count"].sum()) == len(pairs)
+    for source in set(dictionary.source_type.values.tolist()):
+        here = dictionary.source_type.values == source
+        assert dictionary["rank"].values[here].tolist() == list(range(here.sum()))
+        probability = dictionary.probability.values[here]
+        assert (np.diff(probability) <= 0).all()
+        assert 0 < probability.sum() <= 1 + 1e-12
+
+
+def test_estimate__an_unlinked_token_counts_in_the_total() -> None:
+    text = corpus({"de": [["haus"], ["haus"], ["haus"], ["haus"]], "en": [["house"], ["house"], ["home"], ["x"]]})
+    found = estimate(text, links_dataset([(0, 4), (1, 5), (2, 6)], "de", "en"), "de", "en")
+    forms = text.form.values
+    named = [(forms[s], forms[t], p, n, rank) for s, t, p, n, rank in rows(found)]
+    assert named == [("haus", "house", 2 / 4, 2, 0), ("haus", "home", 1 / 4, 1, 1)]
+
+
+def test_estimate__no_links_at_all() -> None:
+    text = corpus({"de": [["a"]], "en": [["b"]]})
+    assert estimate(text, links_dataset([], "de", "en"), "de", "en").sizes["entry"] == 0
+
+
+def test_estimate__equal_spellings_of_two_languages_stay_apart() -> None:
+    text = corpus({"de": [["die", "in"]], "en": [["in", "die"]]})
+    found = rows(estimate(text, links_dataset([(0, 3), (1, 2)], "de", "en"), "de", "en"))
+    assert found == [(0, 2, 1.0, 1, 0), (1, 3, 1.0, 1, 0)]
