@@ -1,7 +1,48 @@
-"""The demo: a parallel text of our own, two small checkpoints trained on it, and a whole study."""
+"""The demo: a parallel text of our own, two small checkpoints trained on it, and the study of both."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+
+from engine import store
+from engine.corpus import read_sentences
+from engine.model.train import Recipe, TuningRecipe, pretrain, tune
+from schemas.study import digest
+
+LANGUAGES = ("en", "de", "fr", "es", "ar")
 
 
-def prepare(directory: str, tell: Callable[[str], None]) -> str:
-    raise NotImplementedError
+def prepare(directory: str, tell: Callable[[str], None] = lambda _: None) -> str:
+    """Lay out the demo's text, checkpoints and study file; what is there already is kept.
+
+    Parameters
+    ----------
+    directory
+        Local folder; receives text/, models/ and study.yaml.
+    tell
+        Told what goes on.
+
+    Returns
+    -------
+    Path of the study file.
+    """
+    here = resources.files("jobs.demo")
+    root = Path(directory)
+    for name in (*(f"{language}.txt" for language in LANGUAGES), "study.yaml"):
+        target = root / (name if name == "study.yaml" else f"text/{name}")
+        store.write_text(str(target), here.joinpath(name).read_text(encoding="utf-8"))
+    texts = {language: list(read_sentences(str(root / f"text/{language}.txt"), "regex")) for language in LANGUAGES}
+    recipes = Recipe(), TuningRecipe()
+    made = digest(texts, *map(asdict, recipes))
+    marker = root / "models" / "made-from.txt"  # written last: the checkpoints are whole when it names this text
+    if store.read_text(str(marker)) != made:
+        base, tuned = str(root / "models" / "base"), str(root / "models" / "de-en")
+        tell(f"training the base encoder on {sum(map(len, texts.values())):,} sentences in {len(texts)} languages")
+        losses = pretrain(texts, base, recipes[0])
+        tell(f"  masked-word loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps")
+        tell("tuning it on German–English; French, Spanish and Arabic stay zero-shot")
+        losses = tune(base, texts["de"], texts["en"], tuned, recipes[1])
+        tell(f"  loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps")
+        store.write_text(str(marker), made)
+    return str(root / "study.yaml")
