@@ -3,14 +3,18 @@
 import array
 import contextlib
 import gzip
+import hashlib
+import json
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterator, Mapping
 
 import fsspec
 import numpy as np
 import xarray as xr
 
+from engine import store
 from engine.kernels.sampling import spread
 from engine.text import span
 from schemas import study
@@ -46,7 +50,7 @@ def read_sentences(path: str, rule: str) -> Iterator[list[str]]:
     InputError
         No such file, invalid UTF-8 or an empty sentence; the message gives file, line, what was found and the remedy.
     """
-    if not fsspec.core.url_to_fs(path)[0].exists(path):
+    if not _exists(path):
         raise InputError(f"{path}: no such file; corpus.files names one text file for each language")
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(fsspec.open(path, "rb"))
@@ -66,8 +70,33 @@ def read_sentences(path: str, rule: str) -> Iterator[list[str]]:
                         f"line {number} from the files of all languages"
                     )
                 yield found
-        except (gzip.BadGzipFile, EOFError) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"{path}: not a whole gzip file ({error}); copy it again") from error
+
+
+def _exists(path: str) -> bool:
+    """Whether there is such a text file.
+
+    Raises
+    ------
+    InputError
+        It is a folder.
+    """
+    system, place = store.filesystem(path)
+    if system.isdir(place):
+        raise InputError(f"{path}: a folder; corpus.files names one text file for each language")
+    return bool(system.exists(place))
+
+
+def _sha256(path: str) -> str:
+    with fsspec.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed_files(corpus: xr.Dataset, files: Mapping[str, str]) -> list[str]:
+    """Text files whose content is not what the corpus was read from; a file that is gone has not changed."""
+    known = json.loads(corpus.attrs.get("sha256", "{}"))
+    return [path for lang, path in files.items() if lang in known and _exists(path) and _sha256(path) != known[lang]]
 
 
 def read_corpus(files: Mapping[str, str], rule: str) -> xr.Dataset:
@@ -89,8 +118,10 @@ def read_corpus(files: Mapping[str, str], rule: str) -> xr.Dataset:
     """
     columns: dict[str, list[np.ndarray]] = {"type": [], "sentence": [], "length": []}
     forms: list[str] = []
-    token_stop, type_stop, sentences = [], [], []
-    for language, path in files.items():
+    token_stop: list[int] = []
+    type_stop: list[int] = []
+    sentences: list[int] = []
+    for path in files.values():
         table: dict[str, int] = {}
         ids, lengths = array.array("i"), array.array("i")
         for sentence in read_sentences(path, rule):
@@ -131,6 +162,7 @@ def read_corpus(files: Mapping[str, str], rule: str) -> xr.Dataset:
             "sentences": np.asarray(sentences, np.int64),
         },
         words=rule,
+        sha256=json.dumps({language: _sha256(path) for language, path in files.items()}),
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from schemas.dataset import FORMAT_VERSION, Schema
-from schemas.errors import StoreError
+from schemas.errors import InputError, SchemaError, StoreError
 from schemas.task import Key, Record
 
 log = logging.getLogger(__name__)
@@ -45,19 +45,59 @@ def _explained(path: str) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def undamaged(path: str) -> Iterator[None]:
+    """Turn what zarr and its codecs raise on damaged files into errors that name the store and the remedy."""
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:  # checksums, decoding, metadata
+        raise StoreError(
+            f"{path} cannot be read ({error}); the store is damaged: delete its folder and its records, then run again"
+        ) from error
+
+
+def filesystem(path: str) -> tuple[Any, str]:
+    """File system of a path or URL, and the place in it.
+
+    Raises
+    ------
+    InputError
+        The protocol is unknown, or its library is not installed.
+    """
+    try:
+        system, place = fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{path}: no such kind of store ({error}); give a path, or a URL that fsspec knows") from error
+    return system, str(place)
+
+
 def read_text(path: str) -> str | None:
-    """Content of a small file, or None when there is none."""
-    system, place = fsspec.core.url_to_fs(path)
+    """Content of a small file, or None when there is none.
+
+    Raises
+    ------
+    InputError
+        It is a folder, may not be read, or is not UTF-8.
+    """
+    system, place = filesystem(path)
     try:
         return str(system.cat_file(place).decode())
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}: byte {error.object[error.start]:#04x} is not UTF-8; convert the file, for example "
+            "with iconv -t UTF-8"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a text file") from error
 
 
 def write_text(path: str, text: str) -> None:
     """Write a small file in one step: a reader sees the old content or the new one, never a part."""
     with _explained(path):
-        system, place = fsspec.core.url_to_fs(path)
+        system, place = filesystem(path)
         system.makedirs(system._parent(place), exist_ok=True)
         if isinstance(system, LocalFileSystem):
             part = f"{place}.partial"
@@ -68,19 +108,20 @@ def write_text(path: str, text: str) -> None:
 
 
 def sweep_partial_files(path: str) -> int:
-    """Remove what a killed writer left below a local folder; returns how many files."""
-    system, place = fsspec.core.url_to_fs(path)
+    """Remove what a killed writer left below a local folder; returns how many files and folders."""
+    system, place = filesystem(path)
     if not isinstance(system, LocalFileSystem):
         return 0
-    left = system.glob(f"{place}/**/*.partial")
-    for file in left:
-        system.rm_file(file)
+    left = [found for found in system.find(place, withdirs=True) if found.endswith(".partial")]
+    for found in left:
+        if system.exists(found):  # not inside a folder that went before it
+            system.rm(found, recursive=True)
     return len(left)
 
 
 def free_bytes(path: str) -> int | None:
     """Free space of the disk that holds a local path; None for other stores."""
-    system, place = fsspec.core.url_to_fs(path)
+    system, place = filesystem(path)
     if not isinstance(system, LocalFileSystem):
         return None
     while not system.exists(place):
@@ -103,12 +144,16 @@ def read_records(folder: str) -> dict[str, Record]:
     StoreError
         A record is damaged; the message names it and the remedy.
     """
-    system, place = fsspec.core.url_to_fs(folder)
+    system, place = filesystem(folder)
     records = {}
-    for path in system.glob(f"{place}/**/*.json"):
+    for path in system.find(place):  # not glob: the folder's name may hold its signs
+        if not path.endswith(".json"):
+            continue
         text = system.cat_file(path)
         try:
             record = Record(**json.loads(text))
+            if not path.endswith(f"/{record.key}.json"):
+                raise ValueError("the record of another task")
         except (ValueError, TypeError) as error:
             raise StoreError(
                 f"{path}: expected the record of a task, found {text[:40]!r}; delete the file, the task is done again"
@@ -144,7 +189,8 @@ def setup(
     """
     dtypes = dtypes or {}
     with _explained(path):
-        group = zarr.open_group(path, mode="a")
+        with undamaged(path):
+            group = zarr.open_group(path, mode="a")
         for variable in schema.variables:
             shape = tuple(sizes[d] for d in variable.dims)
             dtype: Any = str if variable.dtype == "string" else np.dtype(dtypes.get(variable.name, variable.dtype))
@@ -164,7 +210,7 @@ def setup(
                     # vectors hardly compress: a checksum guards them; small integers do
                     compressors=[Crc32cCodec()] if variable.dtype == "float" else [ZstdCodec(level=1, checksum=True)],
                     fill_value="" if dtype is str else _FILL[dtype.kind],
-                    attributes=variable.attrs,
+                    attributes={**variable.attrs},
                     dimension_names=variable.dims,
                     overwrite=True,
                 )
@@ -190,7 +236,8 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> N
     StoreError
         The region cuts through a shard: another writer of the same shard would lose rows.
     """
-    array = zarr.open_array(path, path=name, mode="r+")
+    with undamaged(f"{path}/{name}"):
+        array = zarr.open_array(path, path=name, mode="r+")
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     units = array.shards or array.chunks
     region = []
@@ -217,19 +264,15 @@ def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0,
     at
         A single index for each other dimension to fix, by name.
     """
-    array = zarr.open_array(path, path=name, mode="r")
+    with undamaged(f"{path}/{name}"):
+        array = zarr.open_array(path, path=name, mode="r")
     names = [str(n) for n in array.metadata.dimension_names or ()]  # type: ignore[union-attr]
     if not len(rows):
         return np.empty((0, *[s for n, s in zip(names, array.shape, strict=True) if n not in at][1:]), array.dtype)
     low, high = int(rows[0]), int(rows[-1]) + 1
     region = tuple(slice(low, high) if i == axis else at.get(n, slice(None)) for i, n in enumerate(names))
-    try:
+    with undamaged(f"{path}/{name}: rows {low}..{high}"):
         block = np.asarray(array[region])
-    except (ValueError, RuntimeError) as error:  # checksum and decoding errors of the codecs
-        raise StoreError(
-            f"{path}/{name}: rows {low}..{high} cannot be read ({error}); the shard is damaged: delete the store's "
-            "folder and its records, then run again"
-        ) from error
     kept = axis - sum(n in at for n in names[:axis])
     return block if high - low == len(rows) else np.take(block, rows - low, axis=kept)
 
@@ -238,7 +281,12 @@ def save(path: str, schema: Schema, dataset: xr.Dataset) -> None:
     """Write a whole small dataset, replacing what was there."""
     schema.validate(dataset)
     with _explained(path):
-        dataset.to_zarr(path, mode="w", consolidated=False)
+        dataset.to_zarr(path, mode="w", consolidated=False, encoding=_guarded(dataset))
+
+
+def _guarded(dataset: xr.Dataset) -> dict[Any, Any]:
+    """Encoding with a checksum in every chunk: a damaged one is an error, never a wrong number."""
+    return {name: {"compressors": [ZstdCodec(level=1, checksum=True)]} for name in dataset.variables}
 
 
 def load(path: str, schema: Schema) -> xr.Dataset:
@@ -252,24 +300,47 @@ def load(path: str, schema: Schema) -> xr.Dataset:
         It is of another version or breaks its schema.
     """
     try:
-        dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+        with undamaged(path):
+            dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: expected a {schema.name} dataset, found none; run the stage that writes it") from error
+        raise StoreError(
+            f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted by "
+            "hand, delete its records first"
+        ) from error
     kind = dataset.attrs.get("colign_dataset")
     if kind != schema.name:
         raise StoreError(f"{path}: expected a {schema.name} dataset, found {kind or 'another Zarr group'}")
-    return schema.validate(dataset)
+    try:
+        return schema.validate(dataset)
+    except SchemaError as error:
+        raise SchemaError(f"{path}: {error}") from error
+
+
+def read(path: str, schema: Schema) -> xr.Dataset:
+    """A whole small dataset in memory; raises what `load` raises, and `StoreError` when a chunk is damaged."""
+    dataset = load(path, schema)
+    with undamaged(path):
+        return dataset.load()
 
 
 def save_tree(path: str, tree: xr.DataTree) -> None:
-    """Write the results, replacing what was there."""
+    """Write the results, replacing what was there once all of it is on a local disk."""
+    encoding = {node.path: _guarded(node.to_dataset(inherit=False)) for node in tree.subtree}
     with _explained(path):
-        tree.to_zarr(path, mode="w", consolidated=False)
+        system, place = filesystem(path)
+        if not isinstance(system, LocalFileSystem):
+            tree.to_zarr(path, mode="w", consolidated=False, encoding=encoding)
+            return
+        part = f"{place}.partial"
+        tree.to_zarr(part, mode="w", consolidated=False, encoding=encoding)
+        if system.exists(place):
+            system.rm(place, recursive=True)
+        system.mv(part, place, recursive=True)
 
 
 def stored_bytes(path: str) -> int:
     """Bytes on disk below a path."""
-    system, place = fsspec.core.url_to_fs(path)
+    system, place = filesystem(path)
     return int(system.du(place)) if system.exists(place) else 0
 
 
@@ -279,6 +350,7 @@ def version() -> dict[str, Any]:
 
 
 __all__ = [
-    "Key", "free_bytes", "join", "load", "read_records", "read_rows", "read_text", "save", "save_tree", "setup",
-    "stored_bytes", "sweep_partial_files", "version", "write_record", "write_region", "write_text",
+    "Key", "filesystem", "free_bytes", "join", "load", "read", "read_records", "read_rows", "read_text", "save",
+    "save_tree", "setup", "stored_bytes", "sweep_partial_files", "undamaged", "version", "write_record",
+    "write_region", "write_text",
 ]  # fmt: skip

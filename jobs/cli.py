@@ -17,8 +17,8 @@ from engine.workers.create import create
 from jobs import demo, files, stages
 from jobs.layout import Layout
 from jobs.plan import check_budget, rows, size
-from jobs.run import Event, records, run
-from jobs.show import aligned_pairs
+from jobs.run import Event, check_text, records, run
+from jobs.show import aligned_pairs, counted_layers
 from schemas.errors import ColignError
 from schemas.machine import Machine
 from schemas.study import Study
@@ -30,12 +30,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False)  # words and paths may look like either
+err = Console(stderr=True, markup=False, emoji=False)
 
 StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or the directory of a study.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", help="Study directory [default: beside the study file].")]
-MachineFile = Annotated[str | None, typer.Option("--machine", "-m", help="Machine file (YAML) [default: this process].")]
+MachineFile = Annotated[
+    str | None, typer.Option("--machine", "-m", help="Machine file (YAML) [default: this process].")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -54,6 +56,7 @@ def plan(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, as_
     limits = files.load_machine(machine)
     context = stages.context(loaded, layout, limits.threads or 1)
     done = records(context)
+    check_text(context, done)
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
     planned = stages.stages(context, text, limits.memory_bytes)
     found = rows(planned, done)
@@ -72,12 +75,13 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
     context = stages.context(loaded, layout, 1)
     done = records(context)
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
-    found = []
-    for row, stage in zip(rows(planned := stages.stages(context, text, Machine().memory_bytes), done), planned, strict=True):
+    planned = stages.stages(context, text, Machine().memory_bytes)
+    found: list[dict[str, int | str | float]] = []
+    for row, stage in zip(rows(planned, done), planned, strict=True):
         finished = [done[str(key)] for key in stage.keys if str(key) in done]
         found.append(
-            row
-            | {
+            {
+                **row,
                 "seconds": round(
                     max((r.started + r.seconds for r in finished), default=0)
                     - min((r.started for r in finished), default=0),
@@ -91,10 +95,9 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
         print_json({"directory": layout.root, "complete": complete, "stages": found})
         return
     table = Table("stage", "tasks", "done", "seconds", "peak of a worker", title=layout.root)
-    for row in found:
-        table.add_row(
-            str(row["stage"]), str(row["tasks"]), str(row["done"]), str(row["seconds"]), size(float(row["peak_memory"]))
-        )
+    for line in found:
+        cells = (str(line[name]) for name in ("stage", "tasks", "done", "seconds"))
+        table.add_row(*cells, size(float(line["peak_memory"])))
     out.print(table)
     out.print("complete" if complete else f"not complete: colign run {study} goes on")
 
@@ -116,7 +119,7 @@ def show(
     checkpoint = checkpoint or list(loaded.checkpoints)[-1]
     stack = stack or loaded.activations.stacks[0]
     if layer is None:
-        layer = max(stages.context(loaded, layout, 1).extractions[checkpoint, stack, source].wanted.layers)
+        layer = max(counted_layers(loaded, layout, checkpoint, stack, source, target))
     pairs = aligned_pairs(loaded, layout, checkpoint, stack, layer, source, target, top)
     if as_json:
         print_json({"checkpoint": checkpoint, "stack": stack, "layer": layer, "pairs": [asdict(p) for p in pairs]})
@@ -164,7 +167,12 @@ def execute(study: Study, layout: Layout, machine: Machine) -> xr.DataTree:
                 bars[event.stage] = progress.add_task(event.stage, total=event.total, note="")
             progress.update(bars[event.stage], completed=event.done, note=event.note)
 
-        return run(study, layout, workers, machine.memory_bytes, watch)
+        try:
+            return run(study, layout, workers, machine.memory_bytes, watch)
+        except KeyboardInterrupt as stop:
+            progress.stop()
+            err.print("stopped; finished tasks are kept, run again to go on")
+            raise typer.Exit(130) from stop
 
 
 def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
@@ -197,7 +205,13 @@ def print_text(text: stages.Text) -> None:
     """Print the sizes of a text (as Tables 3 to 5 of the paper)."""
     table = Table("language", "sentences", "tokens", "types", "selected tokens", "selected types", title="text")
     for lang in text.tokens:
-        numbers = (text.sentences, text.tokens[lang], text.types[lang], text.selected_tokens[lang], text.selected_types[lang])
+        numbers = (
+            text.sentences,
+            text.tokens[lang],
+            text.types[lang],
+            text.selected_tokens[lang],
+            text.selected_types[lang],
+        )
         table.add_row(lang, *(f"{n:,}" for n in numbers))
     out.print(table)
 
@@ -225,9 +239,6 @@ def main() -> None:
     except ColignError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("stopped; finished tasks are kept, run again to go on")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

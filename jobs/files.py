@@ -13,20 +13,38 @@ from schemas.machine import Machine
 from schemas.study import Study, parse
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a mapping names every key once; of two, the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: str) -> Any:
     text = store.read_text(path)
     if text is None:
         raise InputError(f"{path}: no such file")
     try:
-        return yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        problem = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise InputError(f"{path}: not valid YAML: {problem}") from error
+    if values is None:
+        raise InputError(f"{path}: expected a mapping of keys to values, found an empty file")
+    return values
 
 
 def _beside(path: str, study_file: str) -> str:
     """A path of a study file, made absolute: relative ones start at the file."""
     if "://" in path or Path(path).is_absolute():
         return path
+    if "://" in study_file:
+        return f"{study_file.rpartition('/')[0]}/{path.removeprefix('./')}"
     return str((Path(study_file).resolve().parent / path).resolve())
 
 
@@ -43,10 +61,10 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
     Raises
     ------
     InputError
-        The file is missing, is not YAML or is not valid; lists every problem.
+        The file is missing, is not YAML or is not valid (lists every problem); a file lies where the directory goes.
     """
     frozen = Layout(path.rstrip("/")).study
-    if "://" not in path and Path(path).is_dir() or ("://" in path and store.read_text(frozen) is not None):
+    if ("://" not in path and Path(path).is_dir()) or ("://" in path and store.read_text(frozen) is not None):
         if store.read_text(frozen) is None:
             raise InputError(f"{path}: not a study directory (no study.yaml); give a study file or a directory of one")
         return parse(Study, _read_yaml(frozen), frozen), Layout(path.rstrip("/"))
@@ -62,7 +80,11 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
     study = study.model_copy(
         update={"corpus": study.corpus.model_copy(update={"files": files}), "checkpoints": checkpoints}
     )
-    return study, Layout(out.rstrip("/") if out else str(Path(path).resolve().with_suffix("")))
+    beside = path.rpartition(".")[0] if "://" in path else str(Path(path).resolve().with_suffix(""))
+    root = out.rstrip("/") if out else beside
+    if "://" not in root and Path(root).is_file():
+        raise InputError(f"{root}: a file, where the study directory would be; choose a directory with --out")
+    return study, Layout(root)
 
 
 def load_machine(path: str | None) -> Machine:

@@ -1,7 +1,7 @@
 """Running a study: what is missing, stage by stage; then the results."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from engine import activations, calign, colap, concepts, results, store
+from engine.corpus import changed_files
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks
 from jobs.figures import write_figures
@@ -17,7 +18,7 @@ from jobs.layout import Layout
 from jobs.plan import check_budget
 from jobs.stages import Stage, Text
 from jobs.tasks import Context, Outcome
-from schemas.corpus import SELECTION
+from schemas.corpus import CORPUS, SELECTION
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.errors import InputError
 from schemas.study import Study, digest
@@ -56,14 +57,14 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
     Raises
     ------
     InputError
-        The study directory was made with other settings, or the plan exceeds memory or disk.
+        The study directory was made with other settings or another text, or the plan exceeds memory or disk.
     TaskError
         A task failed; everything finished before stays.
     """
     context = stages.context(study, layout, workers.threads)
     done = records(context)
-    first = Key("corpus")
-    text = stages.read_text(study, layout, stored=str(first) in done)
+    check_text(context, done)
+    text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
     files.freeze(study, layout)
@@ -74,7 +75,7 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
         watch(Event(stage.name, finished, len(stage.keys)))
 
         def note(words: str, stage: Stage = stage) -> None:
-            watch(Event(stage.name, finished, len(stage.keys), words))
+            watch(Event(stage.name, finished, len(stage.keys), words))  # noqa: B023 (called in this turn of the loop)
 
         for _ in _work(stage, left, context, text, workers, note):
             finished += 1
@@ -107,6 +108,24 @@ def records(context: Context) -> dict[str, Record]:
     return kept
 
 
+def check_text(context: Context, done: Mapping[str, Record]) -> None:
+    """Compare the text files with the stored corpus; files that are gone are not missed.
+
+    Raises
+    ------
+    InputError
+        A file has changed since the corpus was read.
+    """
+    if str(Key("corpus")) not in done:
+        return
+    corpus = store.load(context.layout.corpus, CORPUS)
+    if changed := changed_files(corpus, context.study.corpus.files):
+        raise InputError(
+            f"{', '.join(changed)}: changed since {context.layout.root} was made, so its results are of another text. "
+            "Choose another directory with --out, restore the text, or delete the directory"
+        )
+
+
 def _work(
     stage: Stage, left: Sequence[Key], context: Context, text: Text, workers: Workers, note: Callable[[str], None]
 ) -> Iterator[Outcome]:
@@ -132,10 +151,11 @@ def _work(
         )
         concepts.setup(clustering, token_id, settings)
         started = time.time()
-        name = "/".join(clustering.part)
-        for layer, outcome in concepts.cluster(
-            clustering, layers, settings, workers, lambda words, name=name: note(f"{name}: {words}")
-        ):
+
+        def say(words: str, name: str = "/".join(clustering.part)) -> None:
+            note(f"{name}: {words}")
+
+        for layer, outcome in concepts.cluster(clustering, layers, settings, workers, say):
             yield tasks.commit(Key("concepts", (*clustering.part, str(layer))), context, started, outcome)
 
 
@@ -147,11 +167,11 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         for stack in study.activations.stacks:
             where = {"checkpoint": checkpoint, "stack": stack}
             for source, target in [d for s, t in study.pairs for d in ((s, t), (t, s))]:
-                counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).load()
+                counts = store.read(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES)
                 alignment.append((where | {"source": source, "target": target}, counts))
             for group in study.language_sets:
                 name = "+".join(group)
-                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT).load()
+                mixed = store.read(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
                 overlap.append((where | {"language_set": name}, mixed))
     tree = results.assemble(
         alignment,

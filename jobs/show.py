@@ -34,6 +34,29 @@ class AlignedPair:
     """Word pairs that translate each other."""
 
 
+def counted_layers(study: Study, layout: Layout, checkpoint: str, stack: str, source: str, target: str) -> list[int]:
+    """Layers that can be shown.
+
+    Raises
+    ------
+    InputError
+        The study has no such checkpoint, stack or pair.
+    StoreError
+        The study has not come so far.
+    """
+    known: dict[str, tuple[str, Sequence[str]]] = {
+        "checkpoint": (checkpoint, list(study.checkpoints)),
+        "stack": (stack, study.activations.stacks),
+        "pair": (f"{source}-{target}", [f"{a}-{b}" for s, t in study.pairs for a, b in ((s, t), (t, s))]),
+    }
+    for what, (value, values) in known.items():
+        if value not in values:
+            raise InputError(f"the study has no {what} {value!r}; it has {', '.join(values)}")
+    return list(
+        store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).layer.values.tolist()
+    )
+
+
 def aligned_pairs(
     study: Study, layout: Layout, checkpoint: str, stack: str, layer: int, source: str, target: str, top: int
 ) -> list[AlignedPair]:
@@ -46,20 +69,11 @@ def aligned_pairs(
     StoreError
         The study has not come so far.
     """
-    known: dict[str, tuple[str, Sequence[str]]] = {
-        "checkpoint": (checkpoint, list(study.checkpoints)),
-        "stack": (stack, study.activations.stacks),
-        "pair": (f"{source}-{target}", [f"{a}-{b}" for s, t in study.pairs for a, b in ((s, t), (t, s))]),
-    }
-    for what, (value, values) in known.items():
-        if value not in values:
-            raise InputError(f"the study has no {what} {value!r}; it has {', '.join(values)}")
-    counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES)
-    layers = counts.layer.values.tolist()
+    layers = counted_layers(study, layout, checkpoint, stack, source, target)
     if layer not in layers:
         raise InputError(f"the study has no layer {layer}; it has {', '.join(map(str, layers))}")
     at = layers.index(layer)
-    counts = counts.isel(layer=[at]).load()
+    counts = store.read(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).isel(layer=[at])
     metrics = study.metrics
     pairs = calign.aligned(
         counts, theta_align=metrics.theta_align, min_types=metrics.min_types, max_size_gap=metrics.max_size_gap
@@ -68,14 +82,16 @@ def aligned_pairs(
     best = strength.argmax(axis=1)
     order = np.argsort(-strength.max(axis=1), kind="stable")[:top]
 
-    corpus = store.load(layout.corpus, CORPUS)
+    corpus = store.read(layout.corpus, CORPUS)
     forms = np.asarray(corpus.form.values, dtype=object)
     token_type = corpus.token_type.values
-    dictionary = store.load(layout.dictionary(source, target), DICTIONARY).load()
+    dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     sides = []
     for language in (source, target):
-        concepts = store.load(layout.concepts(checkpoint, stack, language), CONCEPTS)
-        sides.append((token_type[concepts.token_id.values], chosen_concepts(concepts)[at]))
+        path = layout.concepts(checkpoint, stack, language)
+        concepts = store.load(path, CONCEPTS)
+        with store.undamaged(path):
+            sides.append((token_type[concepts.token_id.values], chosen_concepts(concepts)[at]))
     found = []
     for one in order.tolist():
         other = int(best[one])

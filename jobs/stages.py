@@ -16,6 +16,7 @@ from engine.text import span
 from jobs.layout import Layout
 from jobs.tasks import Context
 from schemas.corpus import CORPUS, SELECTION
+from schemas.errors import InputError
 from schemas.study import Study, digest
 from schemas.task import Key
 
@@ -77,8 +78,8 @@ def fingerprints(study: Study) -> dict[str, str]:
     """Hash, by stage, of every setting that decides its result; a stage inherits those of the stages it reads."""
     corpus = digest(study.corpus, study.selection)
     links = digest(corpus, study.links)
-    sources = {language: study.decoder_source(language) for language in study.corpus.files}
-    activations = digest(corpus, study.activations, sources if "decoder" in study.activations.stacks else {})
+    decoded = study.corpus.files if "decoder" in study.activations.stacks else ()
+    activations = digest(corpus, study.activations, {language: study.decoder_source(language) for language in decoded})
     concepts = digest(activations, study.concepts)
     return {
         "corpus": corpus,
@@ -99,7 +100,7 @@ def context(study: Study, layout: Layout, threads: int) -> Context:
         A model cannot be read, or has no such stack or layer.
     """
     settings = study.activations
-    extractions = {}
+    extractions: dict[tuple[str, ...], Extraction] = {}
     for name, checkpoint in study.checkpoints.items():
         for stack in settings.stacks:
             layers = layers_of(checkpoint.model, stack, settings.layers)
@@ -126,6 +127,11 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     ----------
     memory
         Bytes that a worker may use; clustering holds vectors in at most half of it and streams what does not fit.
+
+    Raises
+    ------
+    InputError
+        Fewer words are selected than concepts wanted.
     """
     study = context.study
     links = tuple(Key("links", pair) for pair in study.pairs)
@@ -133,7 +139,9 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     words = sum(text.tokens.values())
     return (
         Stage("corpus", (Key("corpus"),), words * 4, _PROCESS + words * 60 + sum(text.types.values()) * 200),
-        Stage("links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, _PROCESS + links_memory),
+        Stage(
+            "links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, _PROCESS + links_memory
+        ),
         Stage(
             "dictionary",
             tuple(Key("dictionary", pair) for pair in study.pairs),
@@ -187,6 +195,11 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
         for stack in study.activations.stacks:
             for selection, languages in selections(study).items():
                 stops = np.cumsum([text.selected_tokens[lang] for lang in languages])
+                if stops[-1] < settings.k:
+                    raise InputError(
+                        f"{selection}: {stops[-1]} vectors cannot form {settings.k} concepts; lower concepts.k or "
+                        "select more words"
+                    )
                 layers = context.extractions[name, stack, languages[0]].wanted.layers
                 clustering = Clustering(
                     context.layout.concepts(name, stack, selection),

@@ -85,7 +85,7 @@ def read(key: Key, context: Context) -> Outcome:
 def align_words(key: Key, context: Context) -> Outcome:
     """Word links of a pair."""
     layout, (source, target) = context.layout, key.part
-    corpus = store.load(layout.corpus, CORPUS)
+    corpus = store.read(layout.corpus, CORPUS)
     links = link(corpus, source, target, context.study.links)
     store.save(layout.links(source, target), LINKS, links)
     return {"links": links.sizes["link"]}
@@ -94,8 +94,8 @@ def align_words(key: Key, context: Context) -> Outcome:
 def count_translations(key: Key, context: Context) -> Outcome:
     """The dictionaries of both directions of a pair."""
     layout, (source, target) = context.layout, key.part
-    corpus = store.load(layout.corpus, CORPUS)
-    links = store.load(layout.links(source, target), LINKS)
+    corpus = store.read(layout.corpus, CORPUS)
+    links = store.read(layout.links(source, target), LINKS)
     entries = 0
     for one, other in ((source, target), (target, source)):
         dictionary = estimate(corpus, links, one, other)
@@ -113,7 +113,7 @@ def count(key: Key, context: Context) -> Outcome:
     """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
     layout = context.layout
     checkpoint, stack, *languages = key.part
-    corpus = store.load(layout.corpus, CORPUS).load()
+    corpus = store.read(layout.corpus, CORPUS)
     concepts = [store.load(layout.concepts(checkpoint, stack, name), CONCEPTS) for name in languages]
     chosen = [chosen_concepts(c) for c in concepts]
     if len(languages) == 1:
@@ -121,7 +121,7 @@ def count(key: Key, context: Context) -> Outcome:
         store.save(layout.language_count(checkpoint, stack, languages[0]), LANGUAGE_COUNT, counts)
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
     source, target = languages
-    dictionary = store.load(layout.dictionary(source, target), DICTIONARY)
+    dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     counts = count_aligned(
         concepts[0], concepts[1], chosen[0], chosen[1], dictionary, corpus, n_best=context.study.metrics.n_best
     )

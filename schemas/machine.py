@@ -1,8 +1,8 @@
 """The machine file: where a study runs; it never changes a result."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.study import Section
 
@@ -22,6 +22,12 @@ class Machine(Section):
     """Memory that one worker may use, in GiB; a plan that needs more is refused."""
     retries: int = Field(default=2, ge=0)
     """Times that a failed task is tried again on a Dask cluster."""
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        if self.type == "address" and not self.address:
+            raise ValueError("type address needs the key address, such as tcp://host:8786, found none")
+        return self
 
     @property
     def memory_bytes(self) -> int:

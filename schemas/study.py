@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from schemas.errors import InputError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")]
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -24,7 +26,7 @@ class Section(BaseModel):
 class Corpus(Section):
     """The parallel text."""
 
-    files: dict[Name, str] = Field(min_length=2)
+    files: dict[Name, str] = Field(min_length=2, max_length=127)
     """Text file of each language, one sentence a line, `.gz` allowed; a relative path starts at the study file."""
     words: Literal["spaces", "regex"] = "spaces"
     """How a line is cut into words: at white space (tokenised text), or into runs of letters and single marks."""
@@ -68,14 +70,14 @@ class Activations(Section):
 
     stacks: tuple[Literal["encoder", "decoder"], ...] = Field(default=("encoder",), min_length=1)
     """Stacks of the model; encoder-only models have no decoder."""
-    layers: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
+    layers: Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = "all"
     """Layers to keep: 0 is the embedding output, 1..L the blocks."""
     pooling: Literal["last", "first", "mean"] = "last"
     """How the vectors of a word's sub-words become one."""
     decoder_position: Literal["predict", "consume"] = "predict"
     """Decoder state of a sub-word: the one that predicts it (published scripts), or the one that has read it."""
     decoder_source: dict[Name, Name] = {}
-    """For each language read by the decoder, the language that the encoder reads; default: its pair's other language."""
+    """For each language read by the decoder, the one that the encoder reads; default: its pair's other language."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type on disk."""
     batch_subwords: int = Field(default=4096, ge=1)
@@ -107,9 +109,9 @@ class Concepts(Section):
     max_iterations: int = Field(default=300, ge=1)
     """Lloyd iterations at most."""
     tolerance: float = Field(default=1e-4, ge=0)
-    """Stop when the summed squared shift of the centroids falls to this share of the mean variance (scikit-learn's rule)."""
+    """Stop when the centroids' summed squared shift falls to this share of the mean variance (scikit-learn's rule)."""
     seeding_tokens: int = Field(default=16384, ge=1)
-    """Tokens of the seeded sample from which greedy k-means++ draws the first centroids; at least 10 for each concept."""
+    """Tokens of the seeded sample from which greedy k-means++ draws first centroids; at least 10 for each concept."""
 
 
 class Metrics(Section):
@@ -193,6 +195,20 @@ class Study(Section):
         for where, used in named.items():
             if unknown := sorted(used - set(languages)):
                 raise ValueError(f"{where} names {unknown}, but the corpus has {languages}")
+        if "decoder" in self.activations.stacks:
+            for lang in languages:
+                if lang not in named["pairs"] and lang not in self.activations.decoder_source:
+                    raise ValueError(
+                        f"{lang!r} is in no pair, so nothing says what the encoder reads while the decoder reads it; "
+                        "name a language in activations.decoder_source"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_paths(self) -> Self:
+        paths = [f"{a}-{b}" for s, t in self.pairs for a, b in ((s, t), (t, s))]
+        if same := sorted({path for path in paths if paths.count(path) > 1}):
+            raise ValueError(f"two pairs would be written as {same[0]!r}; give the languages other names")
         return self
 
     def decoder_source(self, language: str) -> str:
@@ -250,6 +266,10 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"  {key}: required, but not given"
     message = re.sub(r"^Value error, ", "", problem["msg"])
     found = problem.get("input")
+    if problem["type"] == "string_pattern_mismatch":
+        message = "a name begins with a letter or digit and holds only letters, digits and _ . -"
+    if problem["type"] == "string_type" and isinstance(found, bool | int | float):
+        message = "expected text; YAML reads some words, such as no, as something else: write it in quotes"
     shown = f" (found {found!r})" if isinstance(found, str | int | float | bool | None) else ""
     return f"  {key}: {message}{shown}"
 

@@ -1,7 +1,6 @@
 """A study of three languages and thirty short sentences that runs in a second, and the command line in this process."""
 
 import itertools
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,11 @@ from jobs import cli
 
 _PARTS = {
     "en": (["the cat", "a dog", "my son", "the owl", "a boy"], ["sees", "likes", "finds"], ["the hut", "a tree"]),
-    "de": (["der kater", "ein hund", "mein sohn", "der uhu", "ein kind"], ["sieht", "mag", "hat"], ["das haus", "obst"]),
+    "de": (
+        ["der kater", "ein hund", "mein sohn", "der uhu", "ein kind"],
+        ["sieht", "mag", "hat"],
+        ["das haus", "obst"],
+    ),
     "fr": (["le chat", "un chien", "mon fils", "un hibou", "un ami"], ["voit", "aime", "a"], ["la hutte", "un arbre"]),
 }
 SENTENCES = {lang: [" ".join(words) for words in itertools.product(*parts)] for lang, parts in _PARTS.items()}
@@ -38,7 +41,7 @@ class SmallStudy:
             "corpus": {"files": {lang: f"{lang}.txt" for lang in SENTENCES}},
             "checkpoints": {"tiny": {"model": self.model}},
             "selection": {"min_count": 2, "max_count": 4},
-            "activations": {"layers": [0, 2], "shard_tokens": 16, "chunk_tokens": 8},
+            "activations": {"layers": [2], "shard_tokens": 32, "chunk_tokens": 16},
             "concepts": {"k": 3, "max_iterations": 5},
         }
         self.write()
@@ -79,10 +82,6 @@ class SmallStudy:
     def files(self) -> Mapping[Path, bytes]:
         """Content of every file of the study directory."""
         return {path: path.read_bytes() for path in self.directory.rglob("*") if path.is_file()}
-
-    def copy_of(self, other: "SmallStudy") -> None:
-        """Put another study's files here."""
-        shutil.copytree(other.folder, self.folder, dirs_exist_ok=True)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -22,7 +22,7 @@ FIELDS = ("aligned_concepts", "calign", "concepts", "considered_concepts", "larg
 
 def concepts_dataset(labels: np.ndarray, token_id: np.ndarray, k: int) -> xr.Dataset:
     """A CONCEPTS dataset (layer, token) of one restart."""
-    layers, tokens = labels.shape
+    layers = len(labels)
     return CONCEPTS.create(
         {
             "layer": np.arange(layers, dtype=np.int32),
@@ -113,9 +113,7 @@ def count(drawn: dict[str, Any]) -> tuple[xr.Dataset, list[tuple[list[set[int]],
 def test_count_aligned__equals_the_loops_of_section_2_2(drawn: dict[str, Any]) -> None:
     found, layers = count(drawn)
     for at, (source, target) in enumerate(layers):
-        expected = [
-            [metrics.aligned_types(s, t, drawn["dictionary"], drawn["n_best"]) for t in target] for s in source
-        ]
+        expected = [[metrics.aligned_types(s, t, drawn["dictionary"], drawn["n_best"]) for t in target] for s in source]
         assert found.aligned_types[at].values.tolist() == expected
         assert found.source_types[at].values.tolist() == [len(s) for s in source]
         assert found.target_types[at].values.tolist() == [len(t) for t in target]
@@ -139,9 +137,7 @@ def test_calign__equals_the_loops_of_sections_2_2_and_3_3(
 
 
 @given(studies(), st.lists(hundredths, min_size=2, max_size=6), st.integers(0, 4), hundredths)
-def test_calign__falls_as_theta_rises(
-    drawn: dict[str, Any], thetas: list[float], least: int, gap: float
-) -> None:
+def test_calign__falls_as_theta_rises(drawn: dict[str, Any], thetas: list[float], least: int, gap: float) -> None:
     counts, _ = count(drawn)
     swept = [calign(counts, theta_align=t, min_types=least, max_size_gap=gap).calign.values for t in sorted(thetas)]
     assert (np.diff(swept, axis=0) <= 0).all()
@@ -158,7 +154,9 @@ def test_calign__rises_with_the_size_gap_and_falls_with_min_types(
         calign(counts, max_size_gap=narrow, **rule).calign <= calign(counts, max_size_gap=wide, **rule).calign
     ).all()
     stricter = rule | {"min_types": least + 1}
-    assert (calign(counts, max_size_gap=one, **stricter).calign <= calign(counts, max_size_gap=one, **rule).calign).all()
+    assert (
+        calign(counts, max_size_gap=one, **stricter).calign <= calign(counts, max_size_gap=one, **rule).calign
+    ).all()
 
 
 @given(st.integers(0, 30), st.integers(0, 30), hundredths)

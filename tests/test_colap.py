@@ -41,9 +41,7 @@ def counts_dataset(tokens: list[list[int]], types: list[list[int]] | None = None
 
 
 @given(mixed(), hundredths)
-def test_colap__equals_the_loops_of_section_2_3(
-    drawn: tuple[xr.Dataset, np.ndarray, np.ndarray], theta: float
-) -> None:
+def test_colap__equals_the_loops_of_section_2_3(drawn: tuple[xr.Dataset, np.ndarray, np.ndarray], theta: float) -> None:
     text, tokens, labels = drawn
     counts = count_languages(concepts_dataset(labels, tokens, K), labels, text)
     languages, types = text.token_language.values[tokens], text.token_type.values[tokens]

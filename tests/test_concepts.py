@@ -1,6 +1,7 @@
-"""Clustering of stored vectors against scikit-learn from the same first centroids, in any shards, memory and threads."""
+"""Clustering of stored vectors against scikit-learn from the same first centroids, in any shards and memory."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def folder(tmp_path: Path) -> Folder:
 
 def blobs(tokens: int, hidden: int, centres: int, layers: int = 1, seed: int = 0) -> np.ndarray:
     """Float16 vectors (layer, token, hidden), far from the origin, around overlapping centres of uneven size."""
-    sizes = np.random.default_rng(seed).multinomial(tokens, np.linspace(1, 3, centres) / np.linspace(1, 3, centres).sum())
+    sizes = np.random.default_rng(seed).multinomial(
+        tokens, np.linspace(1, 3, centres) / np.linspace(1, 3, centres).sum()
+    )
     drawn = [
         make_blobs(sizes, hidden, cluster_std=2.5, center_box=(-4, 8), random_state=seed + i)[0] for i in range(layers)
     ]
@@ -77,10 +80,7 @@ def run(
     layers, tokens, hidden = vectors.shape
     kept = np.ones(tokens, bool) if present is None else present
     bounds = [0, *([split] if split else []), tokens]
-    sources = [
-        write(folder / f"activations{a}.zarr", vectors[:, a:b], kept[a:b], shard)
-        for a, b in zip(bounds, bounds[1:], strict=False)
-    ]
+    sources = [write(folder / f"activations{a}.zarr", vectors[:, a:b], kept[a:b], shard) for a, b in pairwise(bounds)]
     task = Clustering(
         str(folder / "concepts.zarr"),
         tuple(sources),
@@ -127,7 +127,9 @@ def test_cluster__equals_scikit_learn(
     np.testing.assert_allclose(found.centroid[0, 0], expected.cluster_centers_, atol=1e-4)
 
 
-@pytest.mark.parametrize("limits", [{"max_iterations": 1}, {"max_iterations": 4}, {"tolerance": 0.0}, {"tolerance": 0.05}])
+@pytest.mark.parametrize(
+    "limits", [{"max_iterations": 1}, {"max_iterations": 4}, {"tolerance": 0.0}, {"tolerance": 0.05}]
+)
 def test_cluster__stops_when_scikit_learn_does(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
 ) -> None:
@@ -171,9 +173,7 @@ def test_cluster__memory_and_threads_never_change_a_bit(folder: Folder, how: dic
 def test_cluster__as_many_layers_together_as_fit_change_no_bit(folder: Folder) -> None:
     vectors = blobs(500, 8, 9, layers=3, seed=12)
     one_layer = vectors[0].nbytes
-    xr.testing.assert_identical(
-        run(folder(), vectors, k=10), run(folder(), vectors, k=10, memory=2 * one_layer)
-    )
+    xr.testing.assert_identical(run(folder(), vectors, k=10), run(folder(), vectors, k=10, memory=2 * one_layer))
 
 
 @pytest.mark.parametrize("shard", [32, 100, 512, 4096])

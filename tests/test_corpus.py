@@ -19,8 +19,9 @@ from schemas.corpus import CORPUS
 from schemas.errors import InputError
 from tests.oracles.texts import corpus
 
-
-BROKEN = pytest.mark.xfail(strict=True, reason="the marks of _WORD: too few, only at the end of words, and Arabic letters")
+BROKEN = pytest.mark.xfail(
+    strict=True, reason="the marks of _WORD: too few, only at the end of words, and Arabic letters"
+)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,9 @@ def test_words__spaces(line: str, expected: list[str]) -> None:
     assert words(line, "spaces") == [unicodedata.normalize("NFC", word) for word in expected]
 
 
-marked = st.text(st.sampled_from([*"aéß7", *"بسك٢", *"हनद", *"שלם", "\u0308", "\u0327", "\u064e", "\u0651", *"ि्ी", "\u05b8"]))
+marked = st.text(
+    st.sampled_from([*"aéß7", *"بسك٢", *"हनद", *"שלם", "\u0308", "\u0327", "\u064e", "\u0651", *"ि्ी", "\u05b8"])
+)
 word = st.tuples(st.sampled_from("aBéبहש日5"), marked).map("".join)
 mark = st.sampled_from([*".,;!?'-%«»", *"؟،؛।。", "👍"])
 

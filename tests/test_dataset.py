@@ -16,8 +16,8 @@ from schemas.links import DICTIONARY, LINKS
 from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
 
 ALL = [
-    CORPUS, SELECTION, LINKS, DICTIONARY, ACTIVATIONS, CONCEPTS, ALIGNED_TYPES, LANGUAGE_COUNT, CALIGN, COLAP, STATISTICS,
-    *CALIGN_SWEEPS.values(), *COLAP_SWEEPS.values(),
+    CORPUS, SELECTION, LINKS, DICTIONARY, ACTIVATIONS, CONCEPTS, ALIGNED_TYPES, LANGUAGE_COUNT, CALIGN, COLAP,
+    STATISTICS, *CALIGN_SWEEPS.values(), *COLAP_SWEEPS.values(),
 ]  # fmt: skip
 SIZES = {dim: i for i, dim in enumerate(sorted({d for s in ALL for v in s.variables for d in v.dims}), 2)}
 
@@ -123,7 +123,9 @@ def test_create__lists_all_dimension_violations() -> None:
         assert part in str(raised.value)
 
 
-@pytest.mark.xfail(strict=True, reason="create stops at unknown names and dimensions; types and missing names come after")
+@pytest.mark.xfail(
+    strict=True, reason="create stops at unknown names and dimensions; types and missing names come after"
+)
 def test_create__lists_violations_of_every_kind() -> None:
     with pytest.raises(SchemaError) as raised:
         PAIR.create({"item": ["a", "b"], "left": np.zeros(2, "int64"), "what": np.zeros(2)})

@@ -114,9 +114,7 @@ def test_read__some_positions_are_those_of_all_positions(encoders: dict[str, Enc
 
 
 @pytest.mark.parametrize(("name", "stack"), list(LAYERS))
-def test_read__batch_budget_changes_nothing_but_rounding(
-    encoders: dict[str, Encoder], name: str, stack: str
-) -> None:
+def test_read__batch_budget_changes_nothing_but_rounding(encoders: dict[str, Encoder], name: str, stack: str) -> None:
     sources = SOURCES if stack == "decoder" else None
     once, _ = encoders[name].read(SENTENCES, ALL, wanted(stack, batch_subwords=4096), sources=sources)
     for budget in (1, 30, 100):
@@ -195,7 +193,8 @@ def changed(model: str, folder: Path, change: dict[str, Any]) -> str:
 def test_read__values_that_overflow_float16_are_refused(mt5: str, tmp_path: Path) -> None:
     model = Encoder(changed(mt5, tmp_path / "large", {"shared.weight": 1e6}))
     with pytest.raises(
-        InputError, match=r"layer 0, sentence of \d+ words starting '.+': a value of \S+ does not fit float16; .*float32"
+        InputError,
+        match=r"layer 0, sentence of \d+ words starting '.+': a value of \S+ does not fit float16; .*float32",
     ) as raised:
         model.read(SENTENCES, ALL, wanted(dtype="float16"))
     assert any(f"starting {' '.join(s[:6])!r}" in str(raised.value) for s in SENTENCES)
@@ -219,9 +218,7 @@ def test_read__the_sentence_that_overflows_is_named(mt5: str, tmp_path: Path) ->
     ("name", "weight"),
     [("bert", "layer.1.attention.self.query.weight"), ("xlmr", "word_embeddings.weight"), ("mt5", "shared.weight")],
 )
-def test_encoder__missing_weights_are_refused(
-    models: dict[str, str], tmp_path: Path, name: str, weight: str
-) -> None:
+def test_encoder__missing_weights_are_refused(models: dict[str, str], tmp_path: Path, name: str, weight: str) -> None:
     model = changed(models[name], tmp_path / name, {weight: None})
     with pytest.raises(InputError, match=r"the checkpoint lacks weights of the model .* would be random"):
         Encoder(model)
@@ -241,7 +238,6 @@ def test_encoder__no_weights_at_all(bert: str, tmp_path: Path) -> None:
         Encoder(str(tmp_path / "bert"))
 
 
-@pytest.mark.xfail(strict=True, reason="safetensors.SafetensorError is not caught")
 def test_encoder__a_damaged_file_of_weights(bert: str, tmp_path: Path) -> None:
     shutil.copytree(bert, tmp_path / "bert")
     file = tmp_path / "bert" / "model.safetensors"
@@ -250,20 +246,20 @@ def test_encoder__a_damaged_file_of_weights(bert: str, tmp_path: Path) -> None:
         Encoder(str(tmp_path / "bert"))
 
 
-@pytest.mark.xfail(strict=True, reason="transformers raises RuntimeError, which is not caught")
 def test_encoder__weights_of_another_shape_than_the_configuration(bert: str, tmp_path: Path) -> None:
     shutil.copytree(bert, tmp_path / "bert")
     file = tmp_path / "bert" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 99}))
-    with pytest.raises(InputError, match=r"bert: "):
+    with pytest.raises(
+        InputError, match=r"bert: weight \S*word_embeddings.weight has shape .*, expected .*99.*matches its config.json"
+    ):
         Encoder(str(tmp_path / "bert"))
 
 
-@pytest.mark.xfail(strict=True, reason="transformers makes an empty tokenizer, and every word becomes unknown")
 @pytest.mark.parametrize("name", ["bert", "xlmr", "mt5"])
 def test_encoder__a_folder_without_a_tokenizer(models: dict[str, str], tmp_path: Path, name: str) -> None:
     shutil.copytree(models[name], tmp_path / name, ignore=lambda _, files: [f for f in files if "token" in f])
-    with pytest.raises(InputError, match=r"token"):
+    with pytest.raises(InputError, match=rf"{name}: has no tokenizer, every word would be unknown; .*save_pretrained"):
         Encoder(str(tmp_path / name))
 
 

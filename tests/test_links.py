@@ -38,9 +38,7 @@ def pairs(links: xr.Dataset) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("name", HEURISTICS)
-def test_link__sorted_in_range_and_within_sentences(
-    demo: xr.Dataset, german: dict[str, xr.Dataset], name: str
-) -> None:
+def test_link__sorted_in_range_and_within_sentences(demo: xr.Dataset, german: dict[str, xr.Dataset], name: str) -> None:
     found = german[name]
     ordered = list(zip(found.source_token.values.tolist(), found.target_token.values.tolist(), strict=True))
     assert all(one < other for one, other in pairwise(ordered))

@@ -1,5 +1,7 @@
 """One sweep against brute force, in any parts, on host and device arrays."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,7 +68,7 @@ def test_sweep__parts_add_up_to_the_whole_bit_for_bit(given_: tuple[np.ndarray, 
     values = values.astype(np.float16)  # sums of float16 numbers are exact in float64
     whole = lloyd.sweep(values, mean, centroids)
     bounds = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
-    parts = [lloyd.sweep(values[a:b], mean, centroids) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [lloyd.sweep(values[a:b], mean, centroids) for a, b in pairwise(bounds)]
     total = parts[0]
     for part in parts[1:]:
         total = total + part

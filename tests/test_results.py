@@ -137,9 +137,7 @@ def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: di
         for node in tree.subtree:
             xr.testing.assert_identical(found[node.path].to_dataset().load(), node.to_dataset().load())
         main = found["/calign"]
-        np.testing.assert_array_equal(
-            found["/sweeps/calign_by_theta_align"].calign.sel(theta_align=0.5), main.calign
-        )
+        np.testing.assert_array_equal(found["/sweeps/calign_by_theta_align"].calign.sel(theta_align=0.5), main.calign)
         np.testing.assert_array_equal(found["/sweeps/calign_by_min_types"].calign.sel(min_types=2), main.calign)
         assert found["/colap"].attrs["unit"] == "type"
         assert found.attrs["study"] == "{}"

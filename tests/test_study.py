@@ -129,6 +129,11 @@ def test_parse__all_problems_at_once() -> None:
     assert len(found.splitlines()) == 5
 
 
+@pytest.mark.xfail(strict=True, reason="scikit-learn refuses it only when the first layer has been read")
+def test_parse__a_seed_that_no_library_takes() -> None:
+    assert "concepts.seed" in message(changed(concepts__seed=2**32))
+
+
 @pytest.mark.parametrize("values", [None, [], "text", 3])
 def test_parse__not_a_mapping(values: Any) -> None:
     assert message(values).startswith("study.yaml: expected a mapping of keys to values, found ")
@@ -165,7 +170,7 @@ def test_digest__does_not_depend_on_the_order_of_keys(values: dict[str, Any]) ->
 @given(
     st.builds(Concepts, k=st.integers(2, 999), tolerance=st.floats(0, 1), seed=st.integers(0, 2**63)),
     st.builds(Metrics, theta_align=st.floats(0, 1), overlap_unit=st.sampled_from(["token", "type"])),
-    st.builds(Activations, layers=st.just("all") | st.lists(st.integers(0, 30), max_size=4).map(tuple)),
+    st.builds(Activations, layers=st.just("all") | st.lists(st.integers(0, 30), min_size=1, max_size=4).map(tuple)),
 )
 def test_parse__round_trip_through_json(concepts: Concepts, metrics: Metrics, activations: Activations) -> None:
     values = changed(pairs=[["fr", "de"]])

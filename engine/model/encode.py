@@ -64,7 +64,7 @@ def describe(model: str) -> Shape:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{model}: expected a model folder in transformers' format or a hub name, but no configuration could be "
-            f"read ({str(error).splitlines()[0]})"
+            f"read ({str(error).splitlines()[0]}); a folder beside the study file is written with ./ before it"
         ) from error
     layers = {"encoder": int(config.num_hidden_layers)}
     if config.is_encoder_decoder:
@@ -73,7 +73,7 @@ def describe(model: str) -> Shape:
     if positions is not None and config.model_type in ("xlm-roberta", "roberta", "camembert"):
         positions -= config.pad_token_id + 1  # positions start after the padding index
     hidden = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", None) or getattr(config, "d_ff", 4 * hidden))
+    inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 4 * hidden))
     blocks = sum(layers.values()) * (4 * hidden * hidden + 3 * hidden * inner)
     return Shape(hidden, layers, positions, blocks + int(config.vocab_size) * hidden)
 
@@ -88,20 +88,40 @@ class Encoder:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
             network, info = AutoModel.from_pretrained(
-                model, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                model, dtype=torch.float32, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
             )
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             raise InputError(
                 f"{model}: cannot be loaded: {' '.join(str(error).split())}; a checkpoint is a folder that "
                 "save_pretrained of model and tokenizer has written: save or copy it again"
             ) from error
+        if mismatched := sorted(info["mismatched_keys"]):
+            name, found, expected = mismatched[0]
+            raise InputError(
+                f"{model}: weight {name} has shape {tuple(found)}, expected {tuple(expected)}; use a checkpoint that "
+                "matches its config.json"
+            )
         if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler")):
             raise InputError(
                 f"{model}: the checkpoint lacks weights of the model ({missing[0]} and {len(missing) - 1} more); its "
                 "vectors would be random. Use a checkpoint that matches its config.json"
             )
         if not self._tokenizer.is_fast:
-            raise InputError(f"{model}: its tokenizer cannot tell words from sub-words; save a fast one (tokenizer.json)")
+            raise InputError(
+                f"{model}: its tokenizer cannot tell words from sub-words; save a fast one (tokenizer.json)"
+            )
+        vocabulary = self._tokenizer.get_vocab()
+        # where no tokenizer is saved, transformers makes one up of special sub-words alone
+        if len(vocabulary) <= len(self._tokenizer.all_special_ids) + 1:
+            raise InputError(
+                f"{model}: has no tokenizer, every word would be unknown; write the tokenizer's files into the folder "
+                "with its save_pretrained"
+            )
+        if (rows := network.get_input_embeddings().num_embeddings) <= max(vocabulary.values()):
+            raise InputError(
+                f"{model}: its tokenizer numbers sub-words up to {max(vocabulary.values())}, the model embeds {rows}; "
+                "use the tokenizer that the model was trained with"
+            )
         self._network: Any = network.to(self._device).eval()
 
     def read(

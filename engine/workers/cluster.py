@@ -50,9 +50,10 @@ class ClusterWorkers:
                     dashboard_address="127.0.0.1:0",
                 )
             self._client = Client(self._cluster or self._target, timeout=_ANSWER)
-        except (OSError, TimeoutError) as error:
+        except (OSError, ValueError) as error:  # no answer; not an address
             raise InputError(
-                f"no Dask scheduler answers at {self._target} within {_ANSWER}; start it, or correct the machine file"
+                f"no Dask scheduler answers at {self._target} within {_ANSWER} ({error}); start it, or correct the "
+                "address in the machine file"
             ) from error
         self._client.register_plugin(_SingleThreadedAlgebra())
         self._slots = max(1, sum(self._client.nthreads().values()))

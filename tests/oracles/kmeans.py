@@ -17,7 +17,7 @@ def fit(vectors: NDArray[Any], start: NDArray[Any], *, max_iterations: int = 300
 
 
 class Device(np.ndarray):
-    """An array in pretended device memory: like cupy's, it refuses arithmetic with host arrays."""
+    """An array in pretended device memory: it refuses arithmetic with host arrays, and numpy's functions."""
 
     def get(self) -> NDArray[Any]:
         """The array in host memory."""
@@ -34,14 +34,22 @@ class Device(np.ndarray):
         result = getattr(ufunc, method)(*bare, **kwargs)
         return out[0] if out is not None else np.asarray(result).view(Device)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise TypeError(f"numpy's {function.__name__} of a device array")
+
     def argmax(self, *args: Any, **kwargs: Any) -> Self:
         """As numpy's, on the device."""
         return self.view(np.ndarray).argmax(*args, **kwargs).view(type(self))
 
 
 def _on_device(function: Any) -> Any:
+    def bare(value: Any) -> Any:
+        if isinstance(value, list):
+            return [bare(item) for item in value]
+        return value.view(np.ndarray) if isinstance(value, Device) else value
+
     def called(*args: Any, **kwargs: Any) -> Device:
-        return np.asarray(function(*args, **kwargs)).view(Device)
+        return np.asarray(function(*map(bare, args), **kwargs)).view(Device)
 
     return called
 

@@ -1,4 +1,4 @@
-"""Sections 2.2, 2.3 and 3.3 of the paper and Moses' lexical rule as plain loops over sets, dicts and exact fractions."""
+"""Sections 2.2, 2.3 and 3.3 of the paper and Moses' lexical rule as plain loops, with exact fractions."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -86,9 +86,7 @@ def language_count(
         row = []
         for language in range(n_languages):
             held = [
-                t
-                for label, t, of in zip(labels, types, languages, strict=True)
-                if label == concept and of == language
+                t for label, t, of in zip(labels, types, languages, strict=True) if label == concept and of == language
             ]
             row.append([len(held), len(set(held))])
         counts.append(row)
