@@ -124,7 +124,7 @@ def calign(
     Returns
     -------
     Dataset (layer): calign in [0, 1], aligned_concepts, concepts, considered_concepts (more than min_types types),
-    matched_targets (distinct target concepts matched), largest_hub (source concepts that match the most matched target).
+    matched_targets (distinct target concepts matched), largest_hub (source concepts that match the most matched one).
     """
     pairs = aligned(counts, theta_align=theta_align, min_types=min_types, max_size_gap=max_size_gap)
     numerator = pairs.any(axis=2).sum(axis=1)

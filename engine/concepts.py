@@ -159,7 +159,6 @@ def cluster(
     for first in range(0, len(layers), together):
         group = layers[first : first + together]
         held = workers.hold(partial(load_rows, task=task), task.keys(group), task.layer_bytes() * len(group))
-        best: dict[Layer, float] = {}
         outcome: dict[Layer, dict[str, Any]] = {}
         moments = workers.fold(_moments, held, operator.add)
         for run in range(settings.restarts):
@@ -170,8 +169,6 @@ def cluster(
                 outcome.setdefault(layer, {"n_iter": [], "inertia": []})
                 outcome[layer]["n_iter"].append(fits[layer].n_iter)
                 outcome[layer]["inertia"].append(value)
-                if value < best.get(layer, np.inf):
-                    best[layer] = value
         for layer, numbers in outcome.items():
             chosen = np.zeros((settings.restarts, 1), bool)
             chosen[int(np.argmin(numbers["inertia"]))] = True
@@ -256,7 +253,7 @@ def _iterate(
         if starved:
             most = max(int((sweeps[layer].counts == 0).sum()) for layer in starved)
             rows = held.of([k for k in held.keys if k.part in starved])
-            spare = workers.fold(_farthest, rows, _farther, model, most)
+            spare = workers.fold(_farthest, rows, partial(_farther, count=most), model, most)
         for layer in active:
             fit, found = fits[layer], sweeps[layer]
             new = _centroids(found, spare.get(layer))
@@ -276,9 +273,7 @@ def _sweep(key: Key, part: tuple[Any, Any], model: dict[Layer, Any]) -> lloyd.Sw
     return lloyd.sweep(part[0], mean, centroids, xp=xp)
 
 
-def _farthest(
-    key: Key, part: tuple[Any, Any], model: dict[Layer, Any], count: int
-) -> tuple[NDArray[Any], ...]:
+def _farthest(key: Key, part: tuple[Any, Any], model: dict[Layer, Any], count: int) -> tuple[NDArray[Any], ...]:
     xp = backend.array_module()
     mean, centroids = (backend.to_device(a, xp) for a in model[key.part])
     labels = lloyd.nearest(part[0], mean, centroids, xp=xp)
@@ -286,22 +281,25 @@ def _farthest(
     return tuple(backend.to_host(a, xp) for a in found)
 
 
-def _farther(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The farther rows of two parts, as many as the larger part has; ties keep key order."""
+def _farther(one: tuple[Any, ...], other: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """The `count` farthest rows of two parts; ties keep key order."""
     joined = [np.concatenate(pair) for pair in zip(one, other, strict=True)]
-    order = np.argsort(-joined[0], kind="stable")[: max(len(one[0]), len(other[0]))]
+    order = np.argsort(-joined[0], kind="stable")[:count]
     return tuple(values[order] for values in joined)
 
 
 def _centroids(found: lloyd.Sweep, spare: tuple[NDArray[Any], ...] | None) -> NDArray[np.float32]:
-    """Means (concept, hidden); an empty concept takes the next farthest row, which leaves its own concept."""
+    """Means (concept, hidden); an empty concept takes the next farthest row, which leaves its own concept.
+
+    As in scikit-learn nothing is moved when every row lies on its centroid (fewer distinct rows than concepts).
+    """
     sums, counts = found.sums.copy(), found.counts.astype(np.float64)
-    if spare is not None:
+    if spare is not None and spare[0][0] > 0:
         for concept, label, row in zip(np.flatnonzero(found.counts == 0), spare[1], spare[2], strict=False):
             sums[label] -= row
             counts[label] -= 1
             sums[concept], counts[concept] = row, 1
-    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    return np.asarray(sums / np.maximum(counts, 1)[:, None], np.float32)
 
 
 def _write(task: Clustering, fits: dict[Layer, _Fit], held: Held, run: int, workers: Workers) -> dict[Layer, float]:
@@ -315,9 +313,7 @@ def _write(task: Clustering, fits: dict[Layer, _Fit], held: Held, run: int, work
     return workers.fold(_label, held, operator.add, model, task, run)
 
 
-def _label(
-    key: Key, part: tuple[Any, Any], model: dict[Layer, Any], task: Clustering, run: int
-) -> float:
+def _label(key: Key, part: tuple[Any, Any], model: dict[Layer, Any], task: Clustering, run: int) -> float:
     xp = backend.array_module()
     mean, centroids = (backend.to_device(a, xp) for a in model[key.part])
     labels = lloyd.nearest(part[0], mean, centroids, xp=xp)
@@ -333,5 +329,3 @@ def chosen_concepts(concepts: xr.Dataset) -> NDArray[np.int32]:
     """Concept (layer, token) of each token in the chosen restart of each layer."""
     run = concepts.chosen.values.argmax(axis=0)
     return np.stack([concepts.concept[r, i].values for i, r in enumerate(run)])
-
-

@@ -21,7 +21,8 @@ from schemas import study
 from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import InputError
 
-_WORD = re.compile(r"(?:[^\W_]\w*|[^\w\s]|_)[̀-֑ͯ-ֽֿ-ׇؐ-ًؚ-ٰٟۖ-ۜ۟-۪ۤۧۨ-ۭ]*")
+_MARKS = "".join(re.escape(chr(c)) for c in range(0x300, 0xE01F0) if unicodedata.category(chr(c)).startswith("M"))
+_WORD = re.compile(rf"(?:[^\W_][{_MARKS}]*)+|(?:[^\w\s]|_)[{_MARKS}]*")
 
 
 def words(line: str, rule: str) -> list[str]:

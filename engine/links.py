@@ -37,13 +37,15 @@ def link(corpus: xr.Dataset, source: str, target: str, settings: study.Links) ->
 
     Returns
     -------
-    LINKS dataset (link), ordered by source token, then target token.
+    LINKS dataset (link), ordered by source token, then target token. Sentences longer than the aligner takes
+    (1024 words) have no links; their number is in the attribute sentences_too_long.
     """
     source_words, target_words = sentence_words(corpus, source), sentence_words(corpus, target)
-    model = thot.SymmetrizedAlignmentModel(
-        _train(settings.aligner, source_words, target_words, settings.iterations),
-        _train(settings.aligner, target_words, source_words, settings.iterations),
-    )
+    forward = _train(settings.aligner, source_words, target_words, settings.iterations)
+    backward = _train(settings.aligner, target_words, source_words, settings.iterations)
+    model = thot.SymmetrizedAlignmentModel(forward, backward)
+    longest = min(forward.max_sentence_length, backward.max_sentence_length)
+    too_long = sum(max(len(s), len(t)) > longest for s, t in zip(source_words, target_words, strict=True))
     model.heuristic = getattr(thot.SymmetrizationHeuristic, settings.symmetrise.upper().replace("-", "_"))
     source_start, target_start = sentence_offsets(corpus, source), sentence_offsets(corpus, target)
     found: list[np.ndarray] = []
@@ -51,11 +53,12 @@ def link(corpus: xr.Dataset, source: str, target: str, settings: study.Links) ->
         batch = slice(first, first + _BATCH)
         for i, (_, matrix) in enumerate(model.get_best_alignments(source_words[batch], target_words[batch]), first):
             pairs = np.argwhere(matrix.to_numpy())
-            found.append(pairs + (source_start[i], target_start[i]))
+            found.append(pairs + np.array([source_start[i], target_start[i]]))
     links = np.concatenate(found).astype(np.int64)
     return LINKS.create(
         {"source_token": links[:, 0], "target_token": links[:, 1]},
         source=source,
         target=target,
         settings=settings.model_dump_json(),
+        sentences_too_long=too_long,
     )

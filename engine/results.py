@@ -1,7 +1,7 @@
 """Results: scores of every checkpoint, pair and threshold, derived from counts into one labelled tree."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def scores(schema: Schema, parts: Sequence[Part], score: Callable[..., xr.Datase
     score
         `engine.calign.calign` or `engine.colap.colap`.
     thresholds
-        Keyword arguments of `score`; a sequence makes a dimension of its own.
+        Keyword arguments of `score`; a tuple makes a dimension of its own.
     """
     swept = [name for name, value in thresholds.items() if isinstance(value, tuple)]
     dims = next(v.dims for v in schema.variables if not v.coordinate)
@@ -50,7 +50,7 @@ def scores(schema: Schema, parts: Sequence[Part], score: Callable[..., xr.Datase
     shape = tuple(len(labels[d]) for d in dims)
     names = [v.name for v in schema.variables if not v.coordinate]
     values = {name: np.full(shape, np.nan) for name in names}
-    points = reduce(lambda found, name: [p | {name: x} for p in found for x in labels[name]], swept, [{}])
+    points = [dict(zip(swept, values, strict=True)) for values in product(*(labels[name] for name in swept))]
     for part, counts in parts:
         layers = [labels["layer"].index(int(layer)) for layer in counts.layer.values]
         for point in points:

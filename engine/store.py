@@ -18,9 +18,9 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from schemas.dataset import FORMAT_VERSION, Schema
+from schemas.dataset import Schema
 from schemas.errors import InputError, SchemaError, StoreError
-from schemas.task import Key, Record
+from schemas.task import Record
 
 log = logging.getLogger(__name__)
 
@@ -338,19 +338,10 @@ def save_tree(path: str, tree: xr.DataTree) -> None:
         system.mv(part, place, recursive=True)
 
 
-def stored_bytes(path: str) -> int:
-    """Bytes on disk below a path."""
-    system, place = filesystem(path)
-    return int(system.du(place)) if system.exists(place) else 0
-
-
-def version() -> dict[str, Any]:
-    """Versions that decide the bytes on disk."""
-    return {"zarr": zarr.__version__, "format_version": FORMAT_VERSION}
-
-
-__all__ = [
-    "Key", "filesystem", "free_bytes", "join", "load", "read", "read_records", "read_rows", "read_text", "save",
-    "save_tree", "setup", "stored_bytes", "sweep_partial_files", "undamaged", "version", "write_record",
-    "write_region", "write_text",
-]  # fmt: skip
+def attributes(path: str) -> dict[str, Any] | None:
+    """Attributes of a group, or None when there is no such group."""
+    try:
+        with undamaged(path):
+            return dict(zarr.open_group(path, mode="r").attrs)
+    except FileNotFoundError:
+        return None

@@ -1,5 +1,7 @@
 """Reading a CORPUS dataset: ranges of a language, sentences, words."""
 
+from itertools import pairwise
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -16,7 +18,8 @@ def sentence_offsets(corpus: xr.Dataset, language: str) -> NDArray[np.int64]:
     """First token (sentence + 1) of each sentence of a language, and the end of the last; indices into the corpus."""
     tokens = span(corpus, language, "token")
     lengths = np.bincount(corpus.sentence[tokens].values, minlength=int(corpus.sentences[0]))
-    return np.concatenate([[0], np.cumsum(lengths)]) + tokens.start
+    offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)]) + tokens.start
+    return offsets
 
 
 def sentence_words(corpus: xr.Dataset, language: str) -> list[list[str]]:
@@ -26,7 +29,7 @@ def sentence_words(corpus: xr.Dataset, language: str) -> list[list[str]]:
     forms = np.asarray(corpus.form[types].values, dtype=object)
     flat = forms[corpus.token_type[tokens].values - types.start].tolist()
     bounds = (sentence_offsets(corpus, language) - tokens.start).tolist()
-    return [flat[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [flat[a:b] for a, b in pairwise(bounds)]
 
 
 def some_sentences(corpus: xr.Dataset, language: str, numbers: NDArray[np.integer]) -> list[list[str]]:

@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from engine import store
 from engine.workers.create import create
 from jobs import demo, files, stages
 from jobs.layout import Layout
 from jobs.plan import check_budget, rows, size
-from jobs.run import Event, check_text, records, run
+from jobs.run import Event, are_current, check_text, records, run
 from jobs.show import aligned_pairs, counted_layers
 from schemas.errors import ColignError
 from schemas.machine import Machine
@@ -30,6 +29,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_LAYERS_WITH_DECIMALS = 7
+"""More layers than this are printed as whole per cents, so that a line fits 80 columns."""
+
 out = Console(markup=False, emoji=False)  # words and paths may look like either
 err = Console(stderr=True, markup=False, emoji=False)
 
@@ -90,7 +92,7 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
                 "peak_memory": max((r.peak_memory for r in finished), default=0),
             }
         )
-    complete = all(row["tasks"] == row["done"] for row in found) and store.stored_bytes(layout.results) > 0
+    complete = all(row["tasks"] == row["done"] for row in found) and are_current(loaded, layout)
     if as_json:
         print_json({"directory": layout.root, "complete": complete, "stages": found})
         return
@@ -178,27 +180,32 @@ def execute(study: Study, layout: Layout, machine: Machine) -> xr.DataTree:
 def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
     """Print the scores and where everything lies."""
     for name, title, labels in (
-        ("calign", "CALIGN, % of concepts by layer", ("source", "target")),
-        ("colap", "COLAP, % of concepts by layer", ("language_set",)),
+        ("calign", "CALIGN: % of concepts aligned, by layer", ("source", "target")),
+        ("colap", "COLAP: % of concepts that overlap, by layer", ("language_set",)),
     ):
         scores = results[name].to_dataset()[name] * 100
         layers = scores.layer.values.tolist()
-        table = Table("checkpoint", "stack", "languages", "state", *map(str, layers), title=title)
-        cells = scores.stack(row=("checkpoint", "stack", *labels)).transpose("row", "layer")
-        for cell in cells:
+        decimals = 1 if len(layers) <= _LAYERS_WITH_DECIMALS else 0
+        table = Table(title=title, box=None, padding=(0, 1), pad_edge=False)
+        for column in ("languages", "checkpoint", "stack", "state"):
+            table.add_column(column, no_wrap=True)
+        for layer in layers:
+            table.add_column(str(layer), justify="right", no_wrap=True)
+        for cell in scores.stack(row=("stack", *labels, "checkpoint")).transpose("row", "layer"):
             if not cell.isnull().all():
-                checkpoint, stack, *languages = cell.row.item()
+                stack, *languages, checkpoint = cell.row.item()
                 state = study.fine_tuning(checkpoint, *(lang for group in languages for lang in group.split("+")))
-                values = ["" if value != value else f"{value:.1f}" for value in cell.values.tolist()]
-                table.add_row(checkpoint, stack, " → ".join(languages), state, *values)
+                values = ["" if value != value else f"{value:.{decimals}f}" for value in cell.values.tolist()]
+                table.add_row(" → ".join(languages), checkpoint, stack, state, *values)
         out.print(table)
-    out.print("results ", layout.results, soft_wrap=True, sep="")
+    out.print(f"results  {layout.results}", soft_wrap=True, highlight=False)
     for figure in ("calign", "colap"):
-        out.print("figure  ", f"{layout.root}/figures/{figure}.png", soft_wrap=True, sep="")
+        out.print(f"figure   {layout.root}/figures/{figure}.png", soft_wrap=True, highlight=False)
     out.print(
-        f'open    xarray.open_datatree("{layout.results}", engine="zarr", consolidated=False)["calign"].to_dataset()',
-        soft_wrap=True, highlight=False, markup=False,
-    )  # fmt: skip
+        f'in xarray: xr.open_datatree("{layout.results}", engine="zarr", consolidated=False)["calign"].to_dataset()',
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def print_text(text: stages.Text) -> None:

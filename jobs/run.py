@@ -190,6 +190,12 @@ def finish(context: Context, text: Text) -> xr.DataTree:
     return tree
 
 
+def are_current(study: Study, layout: Layout) -> bool:
+    """Whether the written results are of this study, thresholds included."""
+    attributes = store.attributes(layout.results)
+    return attributes is not None and attributes.get("study_hash") == digest(study)
+
+
 def _statistics(context: Context, text: Text) -> dict[str, Any]:
     languages = list(text.tokens)
     checkpoints = list(context.study.checkpoints)

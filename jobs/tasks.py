@@ -88,7 +88,7 @@ def align_words(key: Key, context: Context) -> Outcome:
     corpus = store.read(layout.corpus, CORPUS)
     links = link(corpus, source, target, context.study.links)
     store.save(layout.links(source, target), LINKS, links)
-    return {"links": links.sizes["link"]}
+    return {"links": links.sizes["link"], "sentences_too_long": links.attrs["sentences_too_long"]}
 
 
 def count_translations(key: Key, context: Context) -> Outcome:
@@ -114,8 +114,12 @@ def count(key: Key, context: Context) -> Outcome:
     layout = context.layout
     checkpoint, stack, *languages = key.part
     corpus = store.read(layout.corpus, CORPUS)
-    concepts = [store.load(layout.concepts(checkpoint, stack, name), CONCEPTS) for name in languages]
-    chosen = [chosen_concepts(c) for c in concepts]
+    paths = [layout.concepts(checkpoint, stack, name) for name in languages]
+    concepts = [store.load(path, CONCEPTS) for path in paths]
+    chosen = []
+    for path, of_language in zip(paths, concepts, strict=True):
+        with store.undamaged(path):
+            chosen.append(chosen_concepts(of_language))
     if len(languages) == 1:
         counts = count_languages(concepts[0], chosen[0], corpus)
         store.save(layout.language_count(checkpoint, stack, languages[0]), LANGUAGE_COUNT, counts)

@@ -4,7 +4,7 @@ from schemas.dataset import Schema, Variable
 
 CORPUS = Schema(
     "corpus",
-    "Words of a parallel text; sentence i of every language is the same sentence; tokens lie language by language, in text order",
+    "Words of a parallel text; sentence i is the same in every language; tokens lie language by language, in order",
     (
         Variable("language", ("language",), "string", "language of the study", coordinate=True),
         Variable("token_language", ("token",), "int8", "index into language of each token"),

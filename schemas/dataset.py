@@ -1,6 +1,6 @@
 """How a dataset is declared, made and checked: every variable once, with name, dimensions, type and meaning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,9 @@ class Schema:
         schemas.errors.SchemaError: dataset pair breaks its schema: left: expected int32, found int64
         """
         known = {v.name: v for v in self.variables}
-        data, coords, problems = {}, {}, []
+        data: dict[str, Any] = {}
+        coords: dict[str, Any] = {}
+        problems: list[str] = []
         for name, value in variables.items():
             if name not in known:
                 problems.append(f"{name}: not a variable of this dataset")
@@ -105,16 +107,17 @@ class Schema:
                 problems.append(f"{name}: expected dimensions {variable.dims}, found {array.ndim} of them")
                 continue
             (coords if variable.coordinate else data)[name] = (variable.dims, array, variable.attrs)
-        if problems:
-            raise SchemaError(f"dataset {self.name} breaks its schema: " + "; ".join(problems))
         try:
             dataset = xr.Dataset(data, coords, self.attributes(**provenance))
         except ValueError as error:  # xarray's message names the dimension and both sizes
-            raise SchemaError(f"dataset {self.name} breaks its schema: {error}") from error
-        return self.validate(dataset)
+            raise SchemaError(self._broken([*problems, str(error)])) from error
+        return self.validate(dataset, problems)
 
-    def validate(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return the dataset, or raise `SchemaError` with every violation at once."""
+    def _broken(self, problems: Sequence[str]) -> str:
+        return f"dataset {self.name} breaks its schema: " + "; ".join(problems)
+
+    def validate(self, dataset: xr.Dataset, found_before: Sequence[str] = ()) -> xr.Dataset:
+        """Return the dataset, or raise `SchemaError` with every violation at once, those found before included."""
         found = dataset.attrs.get("format_version", FORMAT_VERSION)
         if found != FORMAT_VERSION:
             raise SchemaError(
@@ -122,7 +125,8 @@ class Schema:
                 "run the study again in a new directory, or use the Colign that wrote it"
             )
         variables = {v.name: dataset[v.name] for v in self.variables if v.name in dataset.variables}
-        problems = [
+        problems = [*found_before]
+        problems += [
             f"{name}: expected {self[name].dtype}, found {array.dtype}"
             for name, array in variables.items()
             if not self[name].holds(array.dtype)
@@ -130,10 +134,14 @@ class Schema:
         structure = px.DatasetSchema(
             name=self.name,
             data_vars={
-                v.name: px.DataVar(dims=v.dims, required=v.required, nullable=True) for v in self.variables if not v.coordinate
+                v.name: px.DataVar(dims=v.dims, required=v.required, nullable=True)
+                for v in self.variables
+                if not v.coordinate
             },
             coords={
-                v.name: px.Coordinate(dims=v.dims, required=v.required, nullable=True) for v in self.variables if v.coordinate
+                v.name: px.Coordinate(dims=v.dims, required=v.required, nullable=True)
+                for v in self.variables
+                if v.coordinate
             },
             strict=True,
         )
@@ -144,5 +152,5 @@ class Schema:
                 where = getattr(failure.schema, "name", None)
                 problems.append(f"{where}: {failure}" if where and where != self.name else str(failure))
         if problems:
-            raise SchemaError(f"dataset {self.name} breaks its schema: " + "; ".join(problems))
+            raise SchemaError(self._broken(problems))
         return dataset

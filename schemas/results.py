@@ -41,7 +41,11 @@ def _calign(name: str, *swept: str) -> Schema:
             ),
             Variable("matched_targets", dims, "float64", "distinct target concepts that are matched", units="count"),
             Variable(
-                "largest_hub", dims, "float64", "aligned source concepts that match the most matched target", units="count"
+                "largest_hub",
+                dims,
+                "float64",
+                "aligned source concepts that match the most matched target",
+                units="count",
             ),
         ),
     )

@@ -104,7 +104,7 @@ class Concepts(Section):
     """Concepts of each layer."""
     restarts: int = Field(default=1, ge=1)
     """Independent seedings; the one of least inertia is chosen at each layer."""
-    seed: int = Field(default=212, ge=0)
+    seed: int = Field(default=212, ge=0, lt=2**31)
     """Seed of the first restart; the next ones count up."""
     max_iterations: int = Field(default=300, ge=1)
     """Lloyd iterations at most."""

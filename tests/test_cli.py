@@ -120,7 +120,7 @@ def test_run__prints_scores_on_output_and_progress_on_error(
     assert "CALIGN" in printed.out
     assert "COLAP" in printed.out
     assert "de → en" in printed.out
-    assert f"results {finished.directory}/results.zarr" in printed.out
+    assert f"results  {finished.directory}/results.zarr" in printed.out
     assert all(stage in printed.err for stage in STAGES)
     assert "CALIGN" not in printed.err
     assert (finished.directory / "figures" / "calign.png").is_file()

@@ -94,9 +94,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, text: Path, models: di
 
 @pytest.mark.parametrize("family", ["bert", "xlmr", "mt5"])
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_run__all_families(
-    tmp_path: Path, text: Path, family: str, pooling: str, models: dict[str, str]
-) -> None:
+def test_run__all_families(tmp_path: Path, text: Path, family: str, pooling: str, models: dict[str, str]) -> None:
     stacks = ["encoder", "decoder"] if family == "mt5" else ["encoder"]
     path = write_study(tmp_path, text, models[family], activations={"stacks": stacks, "pooling": pooling})
     study, layout, results = run_study(path, tmp_path / "out")
@@ -164,9 +162,7 @@ def test_run__the_frozen_study_is_enough(undisturbed: tuple[str, Path]) -> None:
         ("records/concepts/tuned/encoder/de+en/2.json", {"concepts/tuned/encoder/de+en/2"}),
     ],
 )
-def test_run__does_only_what_no_record_says_is_done(
-    undisturbed: tuple[str, Path], lost: str, again: set[str]
-) -> None:
+def test_run__does_only_what_no_record_says_is_done(undisturbed: tuple[str, Path], lost: str, again: set[str]) -> None:
     root = undisturbed[1]
     before, started = content(root), _started(root)
     (root / lost).unlink()
@@ -229,9 +225,7 @@ def test_run__other_settings_are_refused_with_the_change(undisturbed: tuple[str,
     assert content(undisturbed[1]) == before
 
 
-def test_run__another_checkpoint_keeps_what_is_done(
-    undisturbed: tuple[str, Path], tmp_path: Path
-) -> None:
+def test_run__another_checkpoint_keeps_what_is_done(undisturbed: tuple[str, Path], tmp_path: Path) -> None:
     study, layout = files.load_study(undisturbed[0], str(tmp_path))
     one = study.model_copy(update={"checkpoints": {"base": study.checkpoints["base"]}})
     with SerialWorkers(memory=MEMORY) as workers:

@@ -72,10 +72,9 @@ def test_decoder_source__the_other_language_of_the_first_pair() -> None:
     assert study.decoder_source("de") == "en"
 
 
-@pytest.mark.xfail(strict=True, reason="decoder_source ends in StopIteration, also for studies without a decoder")
-def test_decoder_source__a_language_of_no_pair() -> None:
-    study = parse(Study, changed(pairs=[["de", "en"]], language_sets=[["de", "fr"]]), "study.yaml")
-    assert study.decoder_source("fr") in ("de", "fr")
+def test_decoder_source__a_language_of_no_pair_must_be_given_one() -> None:
+    values = changed(pairs=[["de", "en"]], language_sets=[["de", "fr"]], activations={"stacks": ["decoder"]})
+    assert "activations.decoder_source" in message(values)
 
 
 def test_fine_tuning__as_seen_from_languages() -> None:
@@ -129,7 +128,6 @@ def test_parse__all_problems_at_once() -> None:
     assert len(found.splitlines()) == 5
 
 
-@pytest.mark.xfail(strict=True, reason="scikit-learn refuses it only when the first layer has been read")
 def test_parse__a_seed_that_no_library_takes() -> None:
     assert "concepts.seed" in message(changed(concepts__seed=2**32))
 
@@ -168,7 +166,7 @@ def test_digest__does_not_depend_on_the_order_of_keys(values: dict[str, Any]) ->
 
 
 @given(
-    st.builds(Concepts, k=st.integers(2, 999), tolerance=st.floats(0, 1), seed=st.integers(0, 2**63)),
+    st.builds(Concepts, k=st.integers(2, 999), tolerance=st.floats(0, 1), seed=st.integers(0, 2**31 - 1)),
     st.builds(Metrics, theta_align=st.floats(0, 1), overlap_unit=st.sampled_from(["token", "type"])),
     st.builds(Activations, layers=st.just("all") | st.lists(st.integers(0, 30), min_size=1, max_size=4).map(tuple)),
 )

@@ -1,7 +1,7 @@
 """One Lloyd sweep over a block of rows: nearest centroids, float64 sums.
 
-Every function takes the array module `xp` (numpy or cupy) of its arrays, so that CPU and GPU run the same lines. Rows
-go through in blocks of a fixed size and in order, on one thread: workers share out whole parts, so results have the same
+Every function takes the array module `xp` (numpy or cupy) of its arrays: CPU and GPU run the same lines. Rows go
+through in blocks of a fixed size and in order, on one thread: workers share out whole parts, so results have the same
 bits for any number of workers and threads.
 """
 
@@ -98,9 +98,7 @@ def squared_distances(rows: Any, mean: Any, centroids: Any, labels: Any, *, xp: 
     return xp.concatenate(found) if found else xp.empty(0, xp.float64)
 
 
-def farthest(
-    rows: Any, mean: Any, centroids: Any, labels: Any, count: int, *, xp: Any = np
-) -> tuple[Any, Any, Any]:
+def farthest(rows: Any, mean: Any, centroids: Any, labels: Any, count: int, *, xp: Any = np) -> tuple[Any, Any, Any]:
     """The `count` rows farthest from their centroids: (distance, label, centred row) of each, farthest first."""
     distance = squared_distances(rows, mean, centroids, labels, xp=xp)
     order = xp.argsort(-distance, kind="stable")[:count]

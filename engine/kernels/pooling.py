@@ -4,9 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def word_spans(
-    word_ids: list[int | None], words: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def word_spans(word_ids: list[int | None], words: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last sub-word of every word of a sentence.
 
     Parameters

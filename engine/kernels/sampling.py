@@ -19,9 +19,7 @@ def occurrence(types: NDArray[np.integer], n_types: int) -> NDArray[np.int64]:
     return ranks
 
 
-def spread(
-    types: NDArray[np.integer], n_types: int, min_count: int, max_count: int, seed: int
-) -> NDArray[np.bool_]:
+def spread(types: NDArray[np.integer], n_types: int, min_count: int, max_count: int, seed: int) -> NDArray[np.bool_]:
     """Mark exactly min(count, max_count) occurrences of every type with at least min_count, evenly over the corpus.
 
     Parameters
@@ -45,4 +43,4 @@ def spread(
     n = count[types].astype(np.int64)
     # x ↦ x·m mod n falls below m exactly m times over n consecutive x: integers only, so exact at any size
     phase = (occurrence(types, n_types) + start[types]) * max_count % np.maximum(n, 1)
-    return (n >= min_count) & ((n <= max_count) | (phase < max_count))
+    return np.asarray((n >= min_count) & ((n <= max_count) | (phase < max_count)))

@@ -1,1 +1,1 @@
-"""Models: the only user of torch, transformers and tokenizers. `encode` reads word vectors, `train` makes checkpoints."""
+"""Models: the only user of torch, transformers and tokenizers. `encode` reads vectors, `train` makes checkpoints."""

@@ -201,9 +201,7 @@ class Encoder:
                 pass
         return vectors, present
 
-    def _tokenize(
-        self, sentences: Sequence[Sentence], positions: Sequence[NDArray[np.integer]]
-    ) -> list["_SubWords"]:
+    def _tokenize(self, sentences: Sequence[Sentence], positions: Sequence[NDArray[np.integer]]) -> list["_SubWords"]:
         result = []
         for start in range(0, len(sentences), _TOKENISED_AT_ONCE):
             batch = range(start, min(start + _TOKENISED_AT_ONCE, len(sentences)))

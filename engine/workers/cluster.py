@@ -118,7 +118,7 @@ class ClusterWorkers:
         return folded
 
 
-class _SingleThreadedAlgebra(WorkerPlugin):
+class _SingleThreadedAlgebra(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
     """Linear algebra on one thread in every worker process, those that replace killed ones included."""
 
     name = "colign-single-threaded-algebra"

@@ -26,7 +26,7 @@ from schemas.concepts import CONCEPTS
 
 
 def made_activations(tokens: int, hidden: int, seed: int = 0) -> np.ndarray:
-    """Float16 vectors (token, hidden) in overlapping groups of unequal size, with a common offset as real layers have."""
+    """Float16 vectors (token, hidden) in overlapping groups of unequal size, off centre as real layers are."""
     rng = np.random.default_rng(seed)
     groups = rng.normal(size=(max(2, tokens // 60), hidden))
     rows = groups[rng.zipf(1.5, tokens) % len(groups)] + rng.normal(scale=0.8, size=(tokens, hidden))
@@ -65,9 +65,7 @@ def compare(tokens: int, hidden: int, k: int, threads: int, shard: int = 16384) 
         )
         for a, b in shard_ranges(tokens, shard):
             store.write_region(path, "activation", rows[None, a:b], token=a)
-        task = Clustering(
-            f"{folder}/c.zarr", (path,), (tokens,), hidden, 2, (0,), ("made", "encoder", "en"), shard
-        )
+        task = Clustering(f"{folder}/c.zarr", (path,), (tokens,), hidden, 2, (0,), ("made", "encoder", "en"), shard)
         concepts.setup(task, np.arange(tokens), settings)
         with SerialWorkers(threads, 2**40) as workers:
             started = time.perf_counter()
