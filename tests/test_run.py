@@ -56,7 +56,7 @@ def write_study(folder: Path, text: Path, model: str, **sections: Any) -> str:
         "checkpoints": {"base": {"model": model}, "tuned": {"model": model, "tuned_on": ["de", "en"]}},
         "selection": {"min_count": 2, "max_count": 5},
         "activations": {"shard_tokens": 128, "chunk_tokens": 64, "batch_subwords": 1024},
-        "concepts": {"k": 8, "restarts": 2},
+        "concepts": {"k": 8, "restarts": 2, "max_iterations": 10},
         "metrics": {"min_types": 1, "theta_align": 0.5},
     }
     for name, section in sections.items():
