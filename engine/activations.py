@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -54,7 +55,7 @@ def layers_of(model: str, stack: str, layers: str | Sequence[int]) -> tuple[int,
     return tuple(sorted(set(layers)))
 
 
-def setup(task: Extraction, selection: xr.Dataset, settings: study.Activations) -> None:
+def setup(task: Extraction, selection: xr.Dataset, settings: study.Activations, **provenance: Any) -> None:
     """Lay out the ACTIVATIONS dataset of one stack of one checkpoint and language."""
     wanted = task.wanted
     tokens = selection.sizes["token"]
@@ -70,6 +71,7 @@ def setup(task: Extraction, selection: xr.Dataset, settings: study.Activations) 
         language=task.language,
         stack=wanted.stack,
         settings=settings.model_dump_json(),
+        **provenance,
     )
 
 

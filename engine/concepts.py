@@ -191,7 +191,8 @@ def _sample(key: Key, part: tuple[Any, Any], wanted: dict[Layer, NDArray[np.int6
     first = starts[key]
     numbers = wanted[key.part]
     here = numbers[(numbers >= first) & (numbers < first + len(part[0]))] - first
-    return backend.to_host(part[0][here], backend.array_module())
+    xp = backend.array_module()
+    return backend.to_host(part[0][backend.to_device(here, xp)], xp)
 
 
 def _seed(

@@ -8,6 +8,8 @@ import errno
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import fsspec
@@ -24,7 +26,17 @@ from schemas.task import Record
 
 log = logging.getLogger(__name__)
 
+_PACKAGES = (
+    "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray", "zarr"
+)  # fmt: skip
+
 _FILL = {"f": np.nan, "i": -1, "b": False}
+
+
+@lru_cache(maxsize=1)
+def versions() -> str:
+    """Versions of the packages that decide results and bytes on disk."""
+    return ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
 
 
 def join(path: str, *parts: str) -> str:
@@ -218,7 +230,7 @@ def setup(
                 array = group[variable.name]
                 assert isinstance(array, zarr.Array)
                 array[...] = np.asarray(values[variable.name], dtype=object if dtype is str else dtype)
-        group.attrs.update(schema.attributes(**provenance))
+        group.attrs.update(schema.attributes(**provenance, versions=versions()))
 
 
 def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> None:
@@ -277,9 +289,10 @@ def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0,
     return block if high - low == len(rows) else np.take(block, rows - low, axis=kept)
 
 
-def save(path: str, schema: Schema, dataset: xr.Dataset) -> None:
-    """Write a whole small dataset, replacing what was there."""
+def save(path: str, schema: Schema, dataset: xr.Dataset, **provenance: Any) -> None:
+    """Write a whole small dataset with attributes that say how it was made, replacing what was there."""
     schema.validate(dataset)
+    dataset = dataset.assign_attrs(provenance, versions=versions())
     with _explained(path):
         dataset.to_zarr(path, mode="w", consolidated=False, encoding=_guarded(dataset))
 

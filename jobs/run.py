@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,6 @@ from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.errors import InputError
 from schemas.study import Study, digest
 from schemas.task import Key, Record
-
-_LIBRARIES = ("dask", "numpy", "scikit-learn", "scipy", "sil-thot", "torch", "transformers", "xarray", "zarr")
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,12 @@ def _work(
     if stage.name == "activations":
         for part in dict.fromkeys(key.part for key in left):
             selection = store.load(context.layout.selection(part[-1]), SELECTION)
-            activations.setup(context.extractions[part], selection, context.study.activations)
+            activations.setup(
+                context.extractions[part],
+                selection,
+                context.study.activations,
+                fingerprint=context.fingerprint(Key(stage.name, part)),
+            )
     if stage.name != "concepts":
         for _, outcome in workers.map(tasks.perform, left, context):
             yield outcome
@@ -149,7 +151,9 @@ def _work(
         token_id = np.concatenate(
             [store.load(context.layout.selection(lang), SELECTION).token_id.values for lang in languages]
         )
-        concepts.setup(clustering, token_id, settings)
+        concepts.setup(
+            clustering, token_id, settings, fingerprint=context.fingerprint(Key(stage.name, clustering.part))
+        )
         started = time.time()
 
         def say(words: str, name: str = "/".join(clustering.part)) -> None:
@@ -183,7 +187,7 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         preset=study.metrics.preset,
         study=study.model_dump_json(),
         study_hash=digest(study),
-        versions=", ".join(f"{name} {version(name)}" for name in ("colign", *_LIBRARIES)),
+        versions=store.versions(),
     )
     store.save_tree(layout.results, tree)
     write_figures(tree, study, layout.root)

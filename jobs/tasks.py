@@ -76,9 +76,9 @@ def read(key: Key, context: Context) -> Outcome:
     study, layout = context.study, context.layout
     corpus = read_corpus(study.corpus.files, study.corpus.words)
     selections = {language: select(corpus, language, study.selection) for language in study.corpus.files}
-    store.save(layout.corpus, CORPUS, corpus)
+    store.save(layout.corpus, CORPUS, corpus, fingerprint=context.fingerprint(key))
     for language, selection in selections.items():
-        store.save(layout.selection(language), SELECTION, selection)
+        store.save(layout.selection(language), SELECTION, selection, fingerprint=context.fingerprint(key))
     return {"tokens": corpus.sizes["token"], "types": corpus.sizes["type"]}
 
 
@@ -87,7 +87,7 @@ def align_words(key: Key, context: Context) -> Outcome:
     layout, (source, target) = context.layout, key.part
     corpus = store.read(layout.corpus, CORPUS)
     links = link(corpus, source, target, context.study.links)
-    store.save(layout.links(source, target), LINKS, links)
+    store.save(layout.links(source, target), LINKS, links, fingerprint=context.fingerprint(key))
     return {"links": links.sizes["link"], "sentences_too_long": links.attrs["sentences_too_long"]}
 
 
@@ -99,7 +99,7 @@ def count_translations(key: Key, context: Context) -> Outcome:
     entries = 0
     for one, other in ((source, target), (target, source)):
         dictionary = estimate(corpus, links, one, other)
-        store.save(layout.dictionary(one, other), DICTIONARY, dictionary)
+        store.save(layout.dictionary(one, other), DICTIONARY, dictionary, fingerprint=context.fingerprint(key))
         entries += dictionary.sizes["entry"]
     return {"entries": entries}
 
@@ -122,14 +122,24 @@ def count(key: Key, context: Context) -> Outcome:
             chosen.append(chosen_concepts(of_language))
     if len(languages) == 1:
         counts = count_languages(concepts[0], chosen[0], corpus)
-        store.save(layout.language_count(checkpoint, stack, languages[0]), LANGUAGE_COUNT, counts)
+        store.save(
+            layout.language_count(checkpoint, stack, languages[0]),
+            LANGUAGE_COUNT,
+            counts,
+            fingerprint=context.fingerprint(key),
+        )
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
     source, target = languages
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     counts = count_aligned(
         concepts[0], concepts[1], chosen[0], chosen[1], dictionary, corpus, n_best=context.study.metrics.n_best
     )
-    store.save(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES, counts)
+    store.save(
+        layout.aligned_types(checkpoint, stack, source, target),
+        ALIGNED_TYPES,
+        counts,
+        fingerprint=context.fingerprint(key),
+    )
     return {"concepts": int(np.prod(counts.aligned_types.shape[:2]))}
 
 
