@@ -27,7 +27,8 @@ from schemas.task import Record
 log = logging.getLogger(__name__)
 
 _PACKAGES = (
-    "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray", "zarr"
+    "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray",
+    "zarr",
 )  # fmt: skip
 
 _FILL = {"f": np.nan, "i": -1, "b": False}

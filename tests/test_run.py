@@ -237,6 +237,19 @@ def test_run__another_checkpoint_keeps_what_is_done(undisturbed: tuple[str, Path
     assert content(tmp_path) == content(undisturbed[1])
 
 
+def test_run__every_dataset_says_how_it_was_made(undisturbed: tuple[str, Path]) -> None:
+    stores = sorted(path for path in undisturbed[1].rglob("*.zarr") if path.name != "results.zarr")
+    assert (
+        len(stores) == 1 + 3 + 2 + 4 + 6 + 10 + 12
+    )  # corpus, selections, links, dictionaries, vectors, concepts, counts
+    for path in stores:
+        dataset = xr.open_zarr(path, consolidated=False)
+        assert dataset.attrs["format_version"] == 1
+        assert "zarr " in dataset.attrs["versions"]
+        assert len(dataset.attrs["fingerprint"]) == 16
+        assert all(variable.attrs["long_name"] for variable in dataset.variables.values())
+
+
 def test_run__stored_vectors_are_finite_where_present(undisturbed: tuple[str, Path]) -> None:
     _, layout = files.load_study(str(undisturbed[1]))
     stored = xr.open_zarr(layout.activations("base", "encoder", "en"), consolidated=False)

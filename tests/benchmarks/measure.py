@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import psutil
 
-INTERVAL = 0.2
+INTERVAL = 1.0
 """Seconds between two looks at the memory."""
 
 
