@@ -179,11 +179,15 @@ def cluster(
             for run in range(settings.restarts):
                 store.write_region(task.path, "chosen", chosen[run : run + 1], layer=at, run=run)
             yield int(layer[-1]), numbers
+        del held  # before the next group is loaded
 
 
 def _moments(key: Key, part: tuple[Any, Any]) -> Moments:
-    rows = backend.to_host(part[0], backend.array_module()).astype(np.float64)
-    return Moments(len(rows), rows.sum(axis=0), (rows * rows).sum(axis=0))
+    found = Moments(0, np.zeros(part[0].shape[1]), np.zeros(part[0].shape[1]))
+    for at in lloyd.blocks(len(part[0])):
+        rows = backend.to_host(part[0][at], backend.array_module()).astype(np.float64)
+        found = found + Moments(len(rows), rows.sum(axis=0), (rows * rows).sum(axis=0))
+    return found
 
 
 def _sample(key: Key, part: tuple[Any, Any], wanted: dict[Layer, NDArray[np.int64]], starts: dict[Key, int]) -> Any:

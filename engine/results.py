@@ -51,7 +51,8 @@ def scores(schema: Schema, parts: Sequence[Part], score: Callable[..., xr.Datase
     names = [v.name for v in schema.variables if not v.coordinate]
     values = {name: np.full(shape, np.nan) for name in names}
     points = [dict(zip(swept, values, strict=True)) for values in product(*(labels[name] for name in swept))]
-    for part, counts in parts:
+    for part, stored in parts:
+        counts = stored.compute()  # one part in memory at a time
         layers = [labels["layer"].index(int(layer)) for layer in counts.layer.values]
         for point in points:
             where = part | point

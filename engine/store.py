@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
@@ -65,7 +66,8 @@ def undamaged(path: str) -> Iterator[None]:
         yield
     except (ValueError, RuntimeError, KeyError, TypeError) as error:  # checksums, decoding, metadata
         raise StoreError(
-            f"{path} cannot be read ({error}); the store is damaged: delete its folder and its records, then run again"
+            f"{path} cannot be read ({type(error).__name__}: {error}); if the store is damaged, delete its folder and "
+            "its records, then run again"
         ) from error
 
 
@@ -108,16 +110,21 @@ def read_text(path: str) -> str | None:
 
 
 def write_text(path: str, text: str) -> None:
+    """Write a small text file, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, content: bytes) -> None:
     """Write a small file in one step: a reader sees the old content or the new one, never a part."""
     with _explained(path):
         system, place = filesystem(path)
         system.makedirs(system._parent(place), exist_ok=True)
         if isinstance(system, LocalFileSystem):
             part = f"{place}.partial"
-            system.pipe_file(part, text.encode())
+            system.pipe_file(part, content)
             system.mv(part, place)
         else:  # object stores put whole objects
-            system.pipe_file(place, text.encode())
+            system.pipe_file(place, content)
 
 
 def sweep_partial_files(path: str) -> int:
@@ -139,14 +146,18 @@ def free_bytes(path: str) -> int | None:
         return None
     while not system.exists(place):
         place = system._parent(place)
-    return int(fsspec.implementations.local.os.statvfs(place).f_bavail) * int(
-        fsspec.implementations.local.os.statvfs(place).f_frsize
-    )
+    return shutil.disk_usage(place).free
 
 
 def write_record(folder: str, record: Record) -> None:
     """Commit a task."""
     write_text(join(folder, f"{record.key}.json"), json.dumps(record.to_dict()))
+
+
+def delete_record(folder: str, name: str) -> None:
+    """Take back that a task is done."""
+    system, place = filesystem(join(folder, f"{name}.json"))
+    system.rm_file(place)
 
 
 def read_records(folder: str) -> dict[str, Record]:
@@ -231,7 +242,8 @@ def setup(
                 array = group[variable.name]
                 assert isinstance(array, zarr.Array)
                 array[...] = np.asarray(values[variable.name], dtype=object if dtype is str else dtype)
-        group.attrs.update(schema.attributes(**provenance, versions=versions()))
+        if "colign_dataset" not in group.attrs:  # a store that is resumed keeps the versions that began it
+            group.attrs.update(schema.attributes(**provenance, versions=versions()))
 
 
 def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> None:
@@ -350,6 +362,12 @@ def save_tree(path: str, tree: xr.DataTree) -> None:
         if system.exists(place):
             system.rm(place, recursive=True)
         system.mv(part, place, recursive=True)
+
+
+def load_tree(path: str) -> xr.DataTree:
+    """Read the results into memory."""
+    with undamaged(path):
+        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None).load()
 
 
 def attributes(path: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from jobs.show import aligned_pairs, counted_layers
 from schemas.errors import ColignError
 from schemas.machine import Machine
 from schemas.study import Study
-from schemas.task import Key
+from schemas.task import Key, Record
 
 app = typer.Typer(
     help="Measure whether a multilingual model keeps the same concepts for different languages.",
@@ -57,7 +58,7 @@ def plan(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, as_
     loaded, layout = files.load_study(study, out_dir)
     limits = files.load_machine(machine)
     context = stages.context(loaded, layout, limits.threads or 1)
-    done = records(context)
+    done, _ = records(context)
     check_text(context, done)
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
     planned = stages.stages(context, text, limits.memory_bytes)
@@ -75,7 +76,7 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
     """Say what of a study is done, how long it took and how much memory it used."""
     loaded, layout = files.load_study(study, out_dir)
     context = stages.context(loaded, layout, 1)
-    done = records(context)
+    done, _ = records(context)
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
     planned = stages.stages(context, text, Machine().memory_bytes)
     found: list[dict[str, int | str | float]] = []
@@ -84,11 +85,7 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
         found.append(
             {
                 **row,
-                "seconds": round(
-                    max((r.started + r.seconds for r in finished), default=0)
-                    - min((r.started for r in finished), default=0),
-                    1,
-                ),
+                "seconds": round(busy_seconds(finished), 1),
                 "peak_memory": max((r.peak_memory for r in finished), default=0),
             }
         )
@@ -198,14 +195,29 @@ def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
                 values = ["" if value != value else f"{value:.{decimals}f}" for value in cell.values.tolist()]
                 table.add_row(" → ".join(languages), checkpoint, stack, state, *values)
         out.print(table)
+    statistics = results["statistics"].to_dataset()
+    for checkpoint in statistics.checkpoint.values.tolist():
+        absent = statistics.absent_tokens.sel(checkpoint=checkpoint)
+        if counts := [f"{lang} {n:,}" for lang, n in zip(absent.language.values, absent.values, strict=True) if n]:
+            out.print(f"{checkpoint}: selected words without a vector: {', '.join(counts)}", soft_wrap=True)
     out.print(f"results  {layout.results}", soft_wrap=True, highlight=False)
     for figure in ("calign", "colap"):
-        out.print(f"figure   {layout.root}/figures/{figure}.png", soft_wrap=True, highlight=False)
+        out.print(f"figure   {layout.figure(figure)}.png", soft_wrap=True, highlight=False)
     out.print(
         f'in xarray: xr.open_datatree("{layout.results}", engine="zarr", consolidated=False)["calign"].to_dataset()',
         soft_wrap=True,
         highlight=False,
     )
+
+
+def busy_seconds(records: Sequence[Record]) -> float:
+    """Seconds in which at least one of some tasks was being done."""
+    total = until = 0.0
+    for record in sorted(records, key=lambda r: r.started):
+        end = record.started + record.seconds
+        total += max(0.0, end - max(until, record.started))
+        until = max(until, end)
+    return total
 
 
 def print_text(text: stages.Text) -> None:
@@ -246,6 +258,9 @@ def main() -> None:
     except ColignError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a disk or a network that fails; the message of the system names the file
+        err.print(f"error: {error}; run again when it is mended, finished tasks are kept", style="red", soft_wrap=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import chain, cycle, pairwise
 from typing import Any, Literal
 
-import fsspec
 import matplotlib.style
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from engine import store
+from jobs.layout import Layout
 from schemas.study import Study
 
 LINE_STYLES: dict[str, Literal[":", "-", "--"]] = {"base": ":", "fine-tuned": "-", "zero-shot": "--"}
@@ -200,9 +201,8 @@ def write_figures(results: xr.DataTree, study: Study, directory: str) -> list[st
             content = io.BytesIO()
             with matplotlib.style.context(_STYLE, after_reset=True):
                 figure.savefig(content, format=suffix, **options)
-            path = f"{directory.rstrip('/')}/figures/{name}.{suffix}"
-            with fsspec.open(path, "wb") as file:
-                file.write(content.getvalue())
+            path = Layout(directory.rstrip("/")).figure(f"{name}.{suffix}")
+            store.write_bytes(path, content.getvalue())
             written.append(path)
     return written
 

@@ -67,7 +67,9 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
     if ("://" not in path and Path(path).is_dir()) or ("://" in path and store.read_text(frozen) is not None):
         if store.read_text(frozen) is None:
             raise InputError(f"{path}: not a study directory (no study.yaml); give a study file or a directory of one")
-        return parse(Study, _read_yaml(frozen), frozen), Layout(path.rstrip("/"))
+        if out and out.rstrip("/") != path.rstrip("/"):
+            raise InputError(f"{path}: is a study directory already; --out {out} goes with a study file")
+        return parse(Study, _read_yaml(frozen), frozen), Layout(_absolute(path))
     values = _read_yaml(path)
     study: Study = parse(Study, values, path)
     files = {language: _beside(file, path) for language, file in study.corpus.files.items()}
@@ -81,10 +83,20 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
         update={"corpus": study.corpus.model_copy(update={"files": files}), "checkpoints": checkpoints}
     )
     beside = path.rpartition(".")[0] if "://" in path else str(Path(path).resolve().with_suffix(""))
-    root = out.rstrip("/") if out else beside
+    root = _absolute(out) if out else beside
     if "://" not in root and Path(root).is_file():
         raise InputError(f"{root}: a file, where the study directory would be; choose a directory with --out")
+    if Layout(root).study == _absolute(path):
+        raise InputError(
+            f"{path}: lies where the study directory {root} keeps its frozen copy and would be overwritten; choose "
+            "another directory with --out"
+        )
     return study, Layout(root)
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same for every process, whatever its working directory."""
+    return path.rstrip("/") if "://" in path else str(Path(path).resolve())
 
 
 def load_machine(path: str | None) -> Machine:

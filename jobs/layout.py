@@ -22,6 +22,16 @@ class Layout:
         return join(self.root, "records")
 
     @property
+    def folders(self) -> list[str]:
+        """Everything that a study writes besides its frozen file."""
+        names = ("selections", "links", "dictionaries", "activations", "concepts", "counts", "records", "figures")
+        return [self.corpus, self.results, *(join(self.root, name) for name in names)]
+
+    def figure(self, name: str) -> str:
+        """A figure, such as calign.png."""
+        return join(self.root, "figures", name)
+
+    @property
     def corpus(self) -> str:
         """CORPUS dataset."""
         return join(self.root, "corpus.zarr")

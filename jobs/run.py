@@ -59,13 +59,20 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
         A task failed; everything finished before stays.
     """
     context = stages.context(study, layout, workers.threads)
-    done = records(context)
+    done, stale = records(context)
     check_text(context, done)
     text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
     files.freeze(study, layout)
-    store.sweep_partial_files(layout.root)
+    for folder in layout.folders:
+        store.sweep_partial_files(folder)
+    for name in stale:  # first, so that a run which is killed halfway leaves no record of other settings behind
+        store.delete_record(layout.records, name)
+    if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
+        for stage in plan:
+            watch(Event(stage.name, len(stage.keys), len(stage.keys)))
+        return store.load_tree(layout.results)
     for stage in plan:
         left = stages.missing(stage, set(done))
         finished = len(stage.keys) - len(left)
@@ -80,8 +87,8 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
     return finish(context, text)
 
 
-def records(context: Context) -> dict[str, Record]:
-    """Records of the finished tasks that the study's settings still allow.
+def records(context: Context) -> tuple[dict[str, Record], list[str]]:
+    """Records of the finished tasks that the study's settings still allow, and the names of those to do again.
 
     Raises
     ------
@@ -89,20 +96,24 @@ def records(context: Context) -> dict[str, Record]:
         Costly tasks were done with other settings; names what changed and the remedy.
     """
     found = store.read_records(context.layout.records)
-    kept = {}
+    kept, stale = {}, []
     for name, record in found.items():
         stage, *part = name.split("/")
+        if stage not in context.fingerprints:
+            continue  # of a later version
         if stage in tasks.MODEL_STAGES and part[0] not in context.study.checkpoints:
             continue  # a checkpoint that the study no longer names
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
-        elif stage != "counts":  # counts cost seconds and follow the number of translations: made again
+        elif stage == "counts":  # counts cost seconds and follow the number of translations: made again
+            stale.append(name)
+        else:
             changed = "; ".join(files.changes(context.study, context.layout)) or "its settings"
             raise InputError(
                 f"{context.layout.root}: made with other settings ({changed}); {name} would have to be done again. "
                 "Choose another directory with --out, restore the settings, or delete the directory"
             )
-    return kept
+    return kept, stale
 
 
 def check_text(context: Context, done: Mapping[str, Record]) -> None:
@@ -171,11 +182,11 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         for stack in study.activations.stacks:
             where = {"checkpoint": checkpoint, "stack": stack}
             for source, target in [d for s, t in study.pairs for d in ((s, t), (t, s))]:
-                counts = store.read(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES)
+                counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES)
                 alignment.append((where | {"source": source, "target": target}, counts))
             for group in study.language_sets:
                 name = "+".join(group)
-                mixed = store.read(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
+                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
                 overlap.append((where | {"language_set": name}, mixed))
     tree = results.assemble(
         alignment,
@@ -189,8 +200,8 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         study_hash=digest(study),
         versions=store.versions(),
     )
-    store.save_tree(layout.results, tree)
     write_figures(tree, study, layout.root)
+    store.save_tree(layout.results, tree)  # last: current results mean that all is done
     return tree
 
 

@@ -10,8 +10,9 @@ from engine import store
 from engine.activations import Extraction, layers_of
 from engine.concepts import Clustering
 from engine.corpus import read_corpus, select
+from engine.kernels.lloyd import BLOCK_ROWS, SUM_ROWS
 from engine.kernels.shards import shard_ranges
-from engine.model.encode import Shape, Wanted, describe
+from engine.model.encode import Shape, Wanted, describe, identity
 from engine.text import span
 from jobs.layout import Layout
 from jobs.tasks import Context
@@ -76,7 +77,7 @@ def read_text(study: Study, layout: Layout, *, stored: bool) -> Text:
 
 def fingerprints(study: Study) -> dict[str, str]:
     """Hash, by stage, of every setting that decides its result; a stage inherits those of the stages it reads."""
-    corpus = digest(study.corpus, study.selection)
+    corpus = digest(study.corpus.words, list(study.corpus.files), study.selection)  # the texts are compared by content
     links = digest(corpus, study.links)
     decoded = study.corpus.files if "decoder" in study.activations.stacks else ()
     activations = digest(corpus, study.activations, {language: study.decoder_source(language) for language in decoded})
@@ -117,7 +118,8 @@ def context(study: Study, layout: Layout, threads: int) -> Context:
                     wanted,
                     threads,
                 )
-    return Context(study, layout, extractions, fingerprints(study))
+    models = {name: identity(checkpoint.model) for name, checkpoint in study.checkpoints.items()}
+    return Context(study, layout, extractions, fingerprints(study), models)
 
 
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
@@ -212,12 +214,15 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
                     study.activations.shard_tokens,
                 )
                 clusterings.append(clustering)
+                threads = context.extractions[name, stack, languages[0]].threads
                 keys += [Key("concepts", (*clustering.part, str(layer))) for layer in layers]
                 model = settings.k * hidden * 4
                 nbytes += settings.restarts * len(layers) * (int(stops[-1]) * 4 + model)
                 held = min(len(layers) * clustering.layer_bytes(), holdable)
-                sample = max(settings.seeding_tokens, 10 * settings.k) * hidden
-                memory = max(memory, held + len(layers) * (6 * model + 2 * sample) + 24 * sample)
+                sample = min(int(stops[-1]), max(settings.seeding_tokens, 10 * settings.k)) * hidden
+                block = SUM_ROWS * hidden * 12 + BLOCK_ROWS * settings.k * 4
+                working = threads * (20 * sample + block + 4 * model)
+                memory = max(memory, held + len(layers) * (6 * model + _itemsize(study) * sample) + working)
     return Stage("concepts", tuple(keys), nbytes, _PROCESS + memory, tuple(clusterings))
 
 

@@ -41,11 +41,12 @@ class Context:
     """The extraction of each (checkpoint, stack, language)."""
     fingerprints: Mapping[str, str]
     """Hash, by stage, of the settings that decide its result, the model aside."""
+    models: Mapping[str, str]
+    """Hash, by checkpoint, of the content of its model."""
 
     def fingerprint(self, key: Key) -> str:
-        """Hash of all the settings that decide a task's result."""
-        model = self.study.checkpoints[key.part[0]].model if key.stage in MODEL_STAGES else None
-        return digest(self.fingerprints[key.stage], model)
+        """Hash of all the settings and inputs that decide a task's result."""
+        return digest(self.fingerprints[key.stage], self.models[key.part[0]] if key.stage in MODEL_STAGES else None)
 
 
 def commit(key: Key, context: Context, started: float, outcome: Outcome) -> Outcome:

@@ -29,7 +29,6 @@ class Variable:
     """One sentence; written to the variable's `long_name`."""
     units: str = "1"
     coordinate: bool = False
-    required: bool = True
 
     def holds(self, dtype: np.dtype[Any]) -> bool:
         """Whether an array of this numpy type may be stored in the variable."""
@@ -133,16 +132,8 @@ class Schema:
         ]
         structure = px.DatasetSchema(
             name=self.name,
-            data_vars={
-                v.name: px.DataVar(dims=v.dims, required=v.required, nullable=True)
-                for v in self.variables
-                if not v.coordinate
-            },
-            coords={
-                v.name: px.Coordinate(dims=v.dims, required=v.required, nullable=True)
-                for v in self.variables
-                if v.coordinate
-            },
+            data_vars={v.name: px.DataVar(dims=v.dims, nullable=True) for v in self.variables if not v.coordinate},
+            coords={v.name: px.Coordinate(dims=v.dims, nullable=True) for v in self.variables if v.coordinate},
             strict=True,
         )
         try:

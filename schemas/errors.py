@@ -8,7 +8,7 @@ class ColignError(Exception):
 
 
 class InputError(ColignError):
-    """Something given by the user is wrong (exit code 2); nothing has been written."""
+    """Something given by the user is wrong (exit code 2); nothing half-written is left, finished tasks stay."""
 
     exit_code = 2
 

@@ -84,7 +84,7 @@ STATISTICS = Schema(
             "absent_tokens",
             ("checkpoint", "language"),
             "int64",
-            "selected tokens without a vector: dropped by the tokenizer or in a sentence too long for the model",
+            "selected tokens without a vector in the first stack: dropped by the tokenizer, or in a sentence too long",
             units="count",
         ),
     ),

@@ -28,7 +28,6 @@ PAIR = Schema(
         Variable("item", ("item",), "string", "name of the item", coordinate=True),
         Variable("left", ("item",), "int32", "left number", units="count"),
         Variable("right", ("item", "side"), "float", "right vector"),
-        Variable("note", ("item",), "float64", "optional", required=False),
     ),
 )
 GOOD: dict[str, Any] = {"item": ["a", "b"], "left": np.zeros(2, "int32"), "right": np.zeros((2, 3), "float16")}
@@ -75,7 +74,7 @@ def test_schemas__each_variable_is_required(schema: Schema) -> None:
     arrays = example(schema)
     for v in schema.variables:
         left = {name: array for name, array in arrays.items() if name != v.name}
-        if left and v.required and any(v.dims[0] in w.dims for w in schema.variables if w is not v):
+        if left and any(v.dims[0] in w.dims for w in schema.variables if w is not v):
             with pytest.raises(SchemaError, match=v.name):
                 schema.create(left)
 
@@ -87,11 +86,6 @@ def test_schemas__another_type_is_refused(schema: Schema) -> None:
         if v.dtype != "string":
             with pytest.raises(SchemaError, match=f"{v.name}: expected {v.dtype}, found complex64"):
                 schema.create(arrays | {v.name: arrays[v.name].astype("complex64")})
-
-
-def test_create__optional_variables_may_be_missing() -> None:
-    assert set(PAIR.create(GOOD).variables) == {"item", "left", "right"}
-    assert "note" in PAIR.create(GOOD | {"note": np.zeros(2)})
 
 
 def test_create__float_is_float16_or_float32() -> None:
@@ -136,14 +130,13 @@ def test_validate__lists_every_violation() -> None:
             "left": ("item", np.zeros(2, "int64")),
             "right": (("side", "item"), np.zeros((3, 2), "float16")),
             "what": ("item", np.zeros(2)),
-            "note": ("item", np.zeros(2, "float32")),
         },
     )
     with pytest.raises(SchemaError) as raised:
         PAIR.validate(bad)
     message = str(raised.value)
     assert message.startswith("dataset pair breaks its schema: ")
-    for part in ("left: expected int32, found int64", "note: expected float64, found float32", "right", "what", "item"):
+    for part in ("left: expected int32, found int64", "right", "what", "item"):
         assert part in message
 
 

@@ -109,3 +109,16 @@ def test_json_schema__names_every_section() -> None:
     schema = json.loads(files.json_schema())
     assert schema["properties"].keys() == Study.model_fields.keys()
     assert schema["required"] == ["corpus", "checkpoints"]
+
+
+def test_load_study__never_overwrites_the_file_it_reads(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("corpus: {files: {en: en.txt, de: de.txt}}\ncheckpoints: {base: {model: m}}\n")
+    with pytest.raises(InputError, match=r"would be overwritten; choose another directory with --out"):
+        files.load_study(str(path), str(tmp_path))
+
+
+def test_load_study__relative_out_means_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.yaml").write_text("corpus: {files: {en: en.txt, de: de.txt}}\ncheckpoints: {base: {model: m}}\n")
+    monkeypatch.chdir(tmp_path)
+    assert files.load_study("a.yaml", "deep/out")[1].root == str(tmp_path / "deep" / "out")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +215,55 @@ def test_run__thresholds_may_change_without_computing(undisturbed: tuple[str, Pa
         results = run(strict, layout, workers, MEMORY)
         assert results["calign"].to_dataset().attrs["theta_align"] == 1.0
         run(study, layout, workers, MEMORY)
+
+
+def test_run__killed_after_another_n_best_never_trusts_old_counts(
+    undisturbed: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, layout = files.load_study(str(undisturbed[1]))
+    before = content(undisturbed[1])
+    fewer = study.model_copy(update={"metrics": study.metrics.model_copy(update={"n_best": 1})})
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with SerialWorkers(memory=MEMORY) as workers:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("jobs.tasks.commit", killed)  # the first counts are written, their record is not
+            run(fewer, layout, workers, MEMORY)
+        run(study, layout, workers, MEMORY)
+    assert content(undisturbed[1]) == before
+
+
+def test_run__a_retrained_checkpoint_is_noticed(tmp_path: Path, text: Path, models: dict[str, str]) -> None:
+    model = shutil.copytree(models["bert"], tmp_path / "model")
+    path = write_study(tmp_path, text, str(model))
+    run_study(path, tmp_path / "out")
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-4000:] = bytes(4000)
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(InputError, match=r"made with other settings"):
+        run_study(path, tmp_path / "out", RaisingWorkers())
+
+
+def test_run__text_and_model_may_move(undisturbed: tuple[str, Path], tmp_path: Path, text: Path) -> None:
+    study, layout = files.load_study(str(undisturbed[1]))
+    moved = shutil.copytree(text, tmp_path / "moved")
+    model = shutil.copytree(study.checkpoints["base"].model, tmp_path / "model")
+    path = write_study(tmp_path, moved, str(model))
+    with RaisingWorkers() as workers:
+        run(files.load_study(path, "unused")[0], layout, workers, MEMORY)
+        run(study, layout, workers, MEMORY)
+
+
+def test_run__leaves_files_of_others_alone(tmp_path: Path, text: Path, models: dict[str, str]) -> None:
+    (tmp_path / "out" / "mine").mkdir(parents=True)
+    (tmp_path / "out" / "mine" / "film.partial").write_text("half")
+    (tmp_path / "out" / "counts").mkdir()
+    (tmp_path / "out" / "counts" / "left.partial").write_text("half")
+    run_study(write_study(tmp_path, text, models["bert"]), tmp_path / "out")
+    assert (tmp_path / "out" / "mine" / "film.partial").exists()
+    assert not (tmp_path / "out" / "counts" / "left.partial").exists()
 
 
 def test_run__other_settings_are_refused_with_the_change(undisturbed: tuple[str, Path]) -> None:

@@ -17,6 +17,10 @@ BLOCK_ROWS = 1024
 """Rows of a block; 1024 × 600 float32 scores stay in a core's second-level cache. Part of the bits of the result."""
 
 
+SUM_ROWS = 4096
+"""Rows of a block of sums, whose float64 copies are the largest arrays of a sweep. Part of the bits of the result."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """What one sweep over some rows adds up to; `+` folds two of them."""
@@ -32,8 +36,9 @@ class Sweep:
         return Sweep(self.sums + other.sums, self.counts + other.counts, self.labels + other.labels)
 
 
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK_ROWS, rows)) for start in range(0, rows, BLOCK_ROWS))
+def blocks(rows: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Slices that hold every row exactly once, in order."""
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def _centre(rows: Any, mean: Any, xp: Any) -> Any:
@@ -56,7 +61,7 @@ def nearest(rows: Any, mean: Any, centroids: Any, *, xp: Any = np) -> Any:
     weights = xp.ascontiguousarray(centroids.T)
     half_norms = (centroids * centroids).sum(axis=1) / 2
     labels = xp.empty(len(rows), xp.int32)
-    for at in _blocks(len(rows)):
+    for at in blocks(len(rows)):
         # ‖x - c‖² = ‖x‖² - 2 (x·c - ‖c‖²/2): the largest score is the nearest centroid
         scores = _centre(rows[at], mean, xp) @ weights
         scores -= half_norms
@@ -66,12 +71,13 @@ def nearest(rows: Any, mean: Any, centroids: Any, *, xp: Any = np) -> Any:
 
 def sums_by_label(rows: Any, mean: Any, labels: Any, k: int, *, xp: Any = np) -> Any:
     """Sums (concept, hidden) in float64 of the centred rows of each label."""
-    if xp is np:
-        member = sparse.csr_array((np.ones(len(rows)), labels, np.arange(len(rows) + 1)), shape=(len(rows), k))
-        return member.T.tocsr() @ _centre(rows, mean, np).astype(np.float64)
     total = xp.zeros((k, rows.shape[1]), xp.float64)
-    for at in _blocks(len(rows)):  # one-hot products: no atomics, so the order of additions is fixed
-        member = (labels[at][None, :] == xp.arange(k, dtype=xp.int32)[:, None]).astype(xp.float64)
+    for at in blocks(len(rows), SUM_ROWS):  # products with the membership: no atomics, the order of additions is fixed
+        if xp is np:
+            size = len(labels[at])
+            member = sparse.csr_array((np.ones(size), labels[at], np.arange(size + 1)), shape=(size, k)).T.tocsr()
+        else:
+            member = (labels[at][None, :] == xp.arange(k, dtype=xp.int32)[:, None]).astype(xp.float64)
         total += member @ _centre(rows[at], mean, xp).astype(xp.float64)
     return total
 
@@ -92,7 +98,7 @@ def sweep(rows: Any, mean: Any, centroids: Any, *, xp: Any = np) -> Sweep:
 def squared_distances(rows: Any, mean: Any, centroids: Any, labels: Any, *, xp: Any = np) -> Any:
     """Squared distance (row) float64 of each row to the centroid of its label, by differences."""
     found = []
-    for at in _blocks(len(rows)):
+    for at in blocks(len(rows)):
         difference = _centre(rows[at], mean, xp).astype(xp.float64) - centroids[labels[at]]
         found.append((difference * difference).sum(axis=1))
     return xp.concatenate(found) if found else xp.empty(0, xp.float64)

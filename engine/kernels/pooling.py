@@ -32,17 +32,3 @@ def word_spans(word_ids: list[int | None], words: int) -> tuple[NDArray[np.int64
                 first[word] = place
             last[word] = place
     return first, last
-
-
-def pool_words(
-    hidden: NDArray[np.floating], first: NDArray[np.int64], last: NDArray[np.int64], pooling: str
-) -> NDArray[np.floating]:
-    """Vectors (word, hidden) of the words that span sub-words first..last of a sentence (subword, hidden).
-
-    The plain definition that the batched tensor form in `engine.model` is tested against.
-    """
-    if pooling == "first":
-        return hidden[first]
-    if pooling == "last":
-        return hidden[last]
-    return np.stack([hidden[a : b + 1].mean(axis=0) for a, b in zip(first, last, strict=True)])

@@ -14,6 +14,9 @@ from schemas.task import Key
 _ANSWER = "30s"
 """Longest wait for a scheduler to answer."""
 
+_PAUSE = 0.8
+"""Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
+
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
@@ -46,16 +49,25 @@ class ClusterWorkers:
                     n_workers=self._target,
                     threads_per_worker=1,
                     processes=True,
-                    memory_limit=self._worker_memory,
+                    memory_limit=int(self._worker_memory / _PAUSE),
                     dashboard_address="127.0.0.1:0",
                 )
             self._client = Client(self._cluster or self._target, timeout=_ANSWER)
-        except (OSError, ValueError) as error:  # no answer; not an address
+            self._client.wait_for_workers(1, timeout=_ANSWER)
+            self._client.register_plugin(_SingleThreadedAlgebra())
+        except (OSError, ValueError) as error:  # no answer; no worker; not an address
             raise InputError(
-                f"no Dask scheduler answers at {self._target} within {_ANSWER} ({error}); start it, or correct the "
-                "address in the machine file"
+                f"no Dask scheduler with a worker answers at {self._target} within {_ANSWER} ({error}); start them, "
+                "or correct the address in the machine file"
             ) from error
-        self._client.register_plugin(_SingleThreadedAlgebra())
+        for worker, threads in self._client.nthreads().items():
+            if threads > 1:
+                self.__exit__(None, None, None)
+                raise InputError(
+                    f"worker {worker} runs {threads} tasks at once, and a task's memory is planned for a process of "
+                    "its own; start workers with --nthreads 1, one process a core"
+                )
+        self._limits = threadpool_limits(limits=1)
         self._slots = max(1, sum(self._client.nthreads().values()))
         # half of the workers' memory for held parts, the other half for the work
         self.memory = self._worker_memory * max(1, len(self._client.nthreads())) // 2
@@ -64,6 +76,8 @@ class ClusterWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if hasattr(self, "_limits"):
+            self._limits.restore_original_limits()
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()

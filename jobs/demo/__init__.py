@@ -1,5 +1,6 @@
 """The demo: a parallel text of our own, two small checkpoints trained on it, and the study of both."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import resources
@@ -31,13 +32,16 @@ def prepare(directory: str, tell: Callable[[str], None] = lambda _: None) -> str
     root = Path(directory)
     for name in (*(f"{language}.txt" for language in LANGUAGES), "study.yaml"):
         target = root / (name if name == "study.yaml" else f"text/{name}")
-        store.write_text(str(target), here.joinpath(name).read_text(encoding="utf-8"))
+        if not target.exists():
+            store.write_text(str(target), here.joinpath(name).read_text(encoding="utf-8"))
     texts = {language: list(read_sentences(str(root / f"text/{language}.txt"), "regex")) for language in LANGUAGES}
     recipes = Recipe(), TuningRecipe()
     made = digest(texts, *map(asdict, recipes))
     marker = root / "models" / "made-from.txt"  # written last: the checkpoints are whole when it names this text
-    if store.read_text(str(marker)) != made:
-        base, tuned = str(root / "models" / "base"), str(root / "models" / "de-en")
+    base, tuned = str(root / "models" / "base"), str(root / "models" / "de-en")
+    whole = all((Path(model) / "config.json").exists() for model in (base, tuned))
+    if not whole or store.read_text(str(marker)) != made:
+        shutil.rmtree(root / "study", ignore_errors=True)  # of other checkpoints
         tell(f"training the base encoder on {sum(map(len, texts.values())):,} sentences in {len(texts)} languages")
         losses = pretrain(texts, base, recipes[0])
         tell(f"  masked-word loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps")
