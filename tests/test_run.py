@@ -228,9 +228,10 @@ def test_run__killed_after_another_n_best_never_trusts_old_counts(
         raise KeyboardInterrupt
 
     with SerialWorkers(memory=MEMORY) as workers:
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patched:
             patched.setattr("jobs.tasks.commit", killed)  # the first counts are written, their record is not
-            run(fewer, layout, workers, MEMORY)
+            with pytest.raises(KeyboardInterrupt):
+                run(fewer, layout, workers, MEMORY)
         run(study, layout, workers, MEMORY)
     assert content(undisturbed[1]) == before
 
