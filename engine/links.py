@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 from thot import alignment as thot
+from threadpoolctl import threadpool_limits
 
 from engine.text import sentence_offsets, sentence_words
 from schemas import study
@@ -13,13 +14,15 @@ _BATCH = 1000
 
 
 def _train(aligner: str, source: list[list[str]], target: list[list[str]], iterations: int) -> thot.AlignmentModel:
-    model = _MODELS[aligner]()
-    for source_words, target_words in zip(source, target, strict=True):
-        model.add_sentence_pair(source_words, target_words, 1)
-    model.start_training()
-    for _ in range(iterations):
-        model.train()
-    model.end_training()
+    # expected counts are added up by OpenMP threads, and their number changes last digits and, rarely, a link
+    with threadpool_limits(limits=1, user_api="openmp"):
+        model = _MODELS[aligner]()
+        for source_words, target_words in zip(source, target, strict=True):
+            model.add_sentence_pair(source_words, target_words, 1)
+        model.start_training()
+        for _ in range(iterations):
+            model.train()
+        model.end_training()
     return model
 
 

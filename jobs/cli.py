@@ -183,7 +183,7 @@ def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
         scores = results[name].to_dataset()[name] * 100
         layers = scores.layer.values.tolist()
         decimals = 1 if len(layers) <= _LAYERS_WITH_DECIMALS else 0
-        table = Table(title=title, box=None, padding=(0, 1), pad_edge=False)
+        table = Table(title=title, box=None, padding=(0, 1, 0, 0))
         for column in ("languages", "checkpoint", "stack", "state"):
             table.add_column(column, no_wrap=True)
         for layer in layers:
