@@ -139,6 +139,13 @@ def sweep_partial_files(path: str) -> int:
     return len(left)
 
 
+def remove(path: str) -> None:
+    """Remove a file or folder, if it is there."""
+    system, place = filesystem(path)
+    if system.exists(place):
+        system.rm(place, recursive=True)
+
+
 def free_bytes(path: str) -> int | None:
     """Free space of the disk that holds a local path; None for other stores."""
     system, place = filesystem(path)

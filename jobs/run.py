@@ -67,6 +67,7 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
     files.freeze(study, layout)
     for folder in layout.folders:
         store.sweep_partial_files(folder)
+        store.remove(f"{folder}.partial")
     for name in stale:  # first, so that a run which is killed halfway leaves no record of other settings behind
         store.delete_record(layout.records, name)
     if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):

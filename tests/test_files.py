@@ -51,7 +51,7 @@ def test_load_study__file_without_suffix_needs_out(study: SmallStudy) -> None:
     plain = study.file.rename(study.folder / "plain")
     with pytest.raises(InputError, match=r"plain: a file, where the study directory would be; .* --out"):
         files.load_study(str(plain))
-    assert files.load_study(str(plain), "out")[1] == Layout("out")
+    assert files.load_study(str(plain), "/out")[1] == Layout("/out")
 
 
 def test_load_study__from_a_url(study: SmallStudy) -> None:

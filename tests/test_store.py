@@ -94,7 +94,7 @@ def test_read_rows__damaged_shard_is_named(tmp_path: Path) -> None:
     spoilt = bytearray(shard.read_bytes())
     spoilt[3] ^= 0xFF
     shard.write_bytes(spoilt)
-    with pytest.raises(StoreError, match=r"a\.zarr/activation: rows 0\.\.4 cannot be read .* damaged: delete"):
+    with pytest.raises(StoreError, match=r"a\.zarr/activation: rows 0\.\.4 cannot be read .* damaged, delete"):
         store.read_rows(path, "activation", np.arange(4), axis=1, layer=1)
 
 
