@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from engine import store
 from schemas import study
 from schemas.dataset import FORMAT_VERSION, Schema
 from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
@@ -52,7 +53,8 @@ def scores(schema: Schema, parts: Sequence[Part], score: Callable[..., xr.Datase
     values = {name: np.full(shape, np.nan) for name in names}
     points = [dict(zip(swept, values, strict=True)) for values in product(*(labels[name] for name in swept))]
     for part, stored in parts:
-        counts = stored.compute()  # one part in memory at a time
+        with store.undamaged(stored.encoding.get("source", str(part))):
+            counts = stored.compute()  # one part in memory at a time
         layers = [labels["layer"].index(int(layer)) for layer in counts.layer.values]
         for point in points:
             where = part | point
