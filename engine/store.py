@@ -6,7 +6,6 @@ Two writers inside one shard lose rows without an error, so a region that is not
 import contextlib
 import errno
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -24,8 +23,6 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from schemas.dataset import Schema
 from schemas.errors import InputError, SchemaError, StoreError
 from schemas.task import Record
-
-log = logging.getLogger(__name__)
 
 _PACKAGES = (
     "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray",

@@ -37,9 +37,9 @@ out = Console(markup=False, emoji=False)  # words and paths may look like either
 err = Console(stderr=True, markup=False, emoji=False)
 
 StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or the directory of a study.")]
-Out = Annotated[str | None, typer.Option("--out", "-o", help="Study directory [default: beside the study file].")]
+Out = Annotated[str | None, typer.Option("--out", "-o", help="Study directory (default: beside the study file).")]
 MachineFile = Annotated[
-    str | None, typer.Option("--machine", "-m", help="Machine file (YAML) [default: this process].")
+    str | None, typer.Option("--machine", "-m", help="Machine file (YAML) (default: this process).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -106,9 +106,9 @@ def show(
     study: StudyPath,
     source: Annotated[str, typer.Option(help="Language whose concepts are shown.")],
     target: Annotated[str, typer.Option(help="Language that they translate into.")],
-    checkpoint: Annotated[str | None, typer.Option(help="Checkpoint [default: the last].")] = None,
-    stack: Annotated[str | None, typer.Option(help="Stack [default: the first].")] = None,
-    layer: Annotated[int | None, typer.Option(help="Layer [default: the highest].")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Checkpoint (default: the last).")] = None,
+    stack: Annotated[str | None, typer.Option(help="Stack (default: the first).")] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer (default: the highest).")] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 10,
     out_dir: Out = None,
     as_json: Json = False,
