@@ -94,6 +94,14 @@ def extract(key: Key, task: Extraction) -> dict[str, int]:
     vectors, present = open_encoder(task.model).read(
         some_sentences(corpus, task.language, numbers), positions, task.wanted, sources=sources, threads=task.threads
     )
+    types = corpus.token_type.values[tokens]
+    described = {
+        "word": corpus.form.values[types].astype(object),
+        "sentence": corpus.sentence.values[tokens],
+        "position": corpus.position.values[tokens],
+        "present": present,
+    }
     store.write_region(task.path, "activation", vectors, token=key.start)
-    store.write_region(task.path, "present", present, token=key.start)
+    for name, values in described.items():
+        store.write_region(task.path, name, values, token=key.start)
     return {"tokens": len(tokens), "absent": int((~present).sum()), "bytes": vectors.nbytes}

@@ -211,7 +211,8 @@ def setup(
         Arrays known now, by variable; the others are filled later by `write_region`.
     chunks, shards
         Length of a chunk (unit of reading) and of a shard (unit of writing) along each dimension; a property of the
-        dimension, so that arrays cannot disagree. Dimensions not named are not divided.
+        dimension, so that arrays cannot disagree. Dimensions not named are not divided. Only vectors (variables
+        declared as `float`) have chunks within a shard; elsewhere a shard is one chunk.
     dtypes
         Type of each variable declared as `float`.
     """
@@ -229,12 +230,14 @@ def setup(
                     -(-min(shards.get(d, c), max(sizes[d], 1)) // c) * c
                     for d, c in zip(variable.dims, chunk, strict=True)
                 )
+                if variable.dtype != "float":
+                    chunk = shard
                 group.create_array(
                     variable.name,
                     shape=shape,
                     dtype=dtype,
                     chunks=chunk,
-                    shards=None if dtype is str or shard == chunk else shard,
+                    shards=None if shard == chunk else shard,
                     # vectors hardly compress: a checksum guards them; small integers do
                     compressors=[Crc32cCodec()] if variable.dtype == "float" else [ZstdCodec(level=1, checksum=True)],
                     fill_value="" if dtype is str else _FILL[dtype.kind],

@@ -11,7 +11,7 @@ import xarray as xr
 
 from schemas.errors import SchemaError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of every dataset on disk; a store of another version is refused with the remedy."""
 
 CONVENTIONS = "CF-1.12"

@@ -430,7 +430,7 @@ FINISHED = [
          "delete the file"), code=1),
     Case("frozen study", content("study/study.yaml", b"corpus: {"), ("{dir}/study.yaml: not valid YAML",), ("run",
          "{dir}")),
-    Case("version", other_version, ("corpus.zarr", "format version 7", "reads 1", "run the study again")),
+    Case("version", other_version, ("corpus.zarr", "format version 7", "reads 2", "run the study again")),
     Case("corpus gone", remove("corpus.zarr"), ("corpus.zarr: expected a corpus dataset, found none",
          "delete its records"), code=1),
     Case("metadata", cut("corpus.zarr/zarr.json"), ("corpus.zarr", "damaged", "delete"), code=1),

@@ -295,7 +295,7 @@ def test_run__every_dataset_says_how_it_was_made(undisturbed: tuple[str, Path]) 
     )  # corpus, selections, links, dictionaries, vectors, concepts, counts
     for path in stores:
         dataset = xr.open_zarr(path, consolidated=False)
-        assert dataset.attrs["format_version"] == 1
+        assert dataset.attrs["format_version"] == 2
         assert "zarr " in dataset.attrs["versions"]
         assert len(dataset.attrs["fingerprint"]) == 16
         assert all(variable.attrs["long_name"] for variable in dataset.variables.values())

@@ -106,7 +106,7 @@ def test_load__missing_other_kind_and_other_version(tmp_path: Path) -> None:
     old = SELECTION.create({"token_id": np.arange(3)})
     old.attrs["format_version"] = 0
     old.to_zarr(tmp_path / "old.zarr", consolidated=False)
-    with pytest.raises(SchemaError, match="has format version 0, this Colign reads 1; run the study again"):
+    with pytest.raises(SchemaError, match="has format version 0, this Colign reads 2; run the study again"):
         store.load(str(tmp_path / "old.zarr"), SELECTION)
 
 
