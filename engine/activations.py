@@ -1,20 +1,35 @@
-"""Activations: word vectors of the selected tokens, written shard by shard."""
+"""Activations: word vectors of the selected tokens, written shard by shard while the model goes on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from engine import store
-from engine.model.encode import Wanted, describe, open_encoder
+from engine.kernels.shards import shard_ranges
+from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_float32, open_encoder
+from engine.model.pieces import Tokenised
+from engine.model.shape import describe
 from engine.text import sentence_offsets, some_sentences
 from schemas import study
 from schemas.activations import ACTIVATIONS
 from schemas.corpus import CORPUS
-from schemas.errors import InputError
+from schemas.errors import InputError, RangeError
 from schemas.task import Key
+
+Outcome = dict[str, Any]
+
+BLOCKS = 2
+"""Blocks of vectors in memory: while one is written, the next is computed."""
+
+_CHECKED = 64
+"""Inputs that are also read in float32, to measure the error of another type."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +38,30 @@ class Extraction:
 
     corpus: str
     """Path of the CORPUS dataset."""
+    selection: str
+    """Path of the SELECTION dataset of the language."""
     path: str
     """Path of the ACTIVATIONS dataset."""
+    previous: str
+    """Path of an ACTIVATIONS dataset from which vectors are taken, if it is there."""
     model: str
     """Model folder or hub name."""
     language: str
     """Language to read."""
     source: str | None
-    """Language that the encoder reads while the decoder reads `language`; None for the encoder."""
+    """Language that the encoder reads while the decoder reads `language`; None for other stacks and models."""
     wanted: Wanted
-    """Layers, pooling and storage type."""
+    """Layers, pooling, computation."""
+    auto: bool
+    """Whether a value beyond float16 asks for float32 storage instead of stopping the run."""
+    keep_bits: int | None
+    """Bits of the mantissa to keep."""
+    shard_tokens: int
+    """Tokens of a shard."""
     threads: int
     """Threads that one task may use; never changes a bit."""
+    memory: int | None
+    """Bytes that weights may take in host memory; None without limit."""
 
 
 def layers_of(model: str, stack: str, layers: str | Sequence[int]) -> tuple[int, ...]:
@@ -55,53 +82,167 @@ def layers_of(model: str, stack: str, layers: str | Sequence[int]) -> tuple[int,
     return tuple(sorted(set(layers)))
 
 
-def setup(task: Extraction, selection: xr.Dataset, settings: study.Activations, **provenance: Any) -> None:
-    """Lay out the ACTIVATIONS dataset of one stack of one checkpoint and language."""
+def setup(task: Extraction, settings: study.Activations, tokens: int, *, dtype: str, **provenance: Any) -> None:
+    """Lay out the ACTIVATIONS dataset of one stack of one checkpoint and language, for a number of tokens."""
     wanted = task.wanted
-    tokens = selection.sizes["token"]
+    rounding = {} if task.keep_bits is None else {"rounding": f"relative error at most 2^-{task.keep_bits + 1}"}
     store.setup(
         task.path,
         ACTIVATIONS,
         {"layer": len(wanted.layers), "token": tokens, "hidden": describe(task.model).hidden},
-        {"layer": np.array(wanted.layers, np.int32), "token_id": selection.token_id.values},
+        {"layer": np.array(wanted.layers, np.int32)},
         chunks={"layer": 1, "token": settings.chunk_tokens},
         shards={"layer": 1, "token": settings.shard_tokens},
-        dtypes={"activation": wanted.dtype},
+        dtypes={"activation": dtype},
+        rounded=task.keep_bits is not None,
         model=task.model,
         language=task.language,
         stack=wanted.stack,
         settings=settings.model_dump_json(),
+        **rounding,
         **provenance,
     )
 
 
-def extract(key: Key, task: Extraction) -> dict[str, int]:
-    """Write the vectors of tokens key.start..key.stop; running it again writes the same bytes.
+@dataclass(frozen=True)
+class _Shard:
+    """Text of one shard, read and waiting for its vectors."""
 
-    Sentences that straddle two shards are read in both.
+    key: Key
+    started: float
+    token_id: NDArray[np.int64]
+    described: dict[str, NDArray[Any]]
+    """Arrays (token) that say what the tokens are."""
+    sentences: int
+    text_seconds: float
+    cosine: dict[str, list[float]] | None
+    """Error of the first shard's vectors where they are not computed in float32."""
+
+
+def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], Any]) -> list[Outcome]:
+    """Write the vectors of tokens key.start..key.stop, whole shards; running it again writes the same bytes.
+
+    A pipeline: text of one shard is read and tokenised while vectors of the one before are computed and those of the
+    one before that are written. Sentences that straddle two shards are read for both.
+
+    Parameters
+    ----------
+    done
+        Called with (key of the shard, when it began, outcome) once a shard is written.
 
     Returns
     -------
-    Numbers of tokens, of tokens without a vector, and of bytes written.
+    Of each shard: numbers of tokens, sentences, words without a vector (absent = dropped + too_long), bytes stored, and
+    seconds in text, model, copy, encode (compression and checksums) and disk. Of one with a value beyond float16
+    where float32 is allowed: its message as `overflow`; it is not written.
     """
     corpus = store.load(task.corpus, CORPUS)
-    tokens = store.read_rows(task.path, "token_id", np.arange(key.start, key.stop))
+    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory)
+    dtype = str(store.dtype(task.path, "activation"))
+    side_by_side = encoder.side_by_side(task.threads)
+    outcomes: list[Outcome] = []
+    under_way: deque[Future[Outcome]] = deque()
+    with ThreadPoolExecutor(side_by_side) as forward, ThreadPoolExecutor(BLOCKS) as writers:
+        try:
+            for start, stop in shard_ranges(key.stop - key.start, task.shard_tokens):
+                shard_key = replace(key, start=key.start + start, stop=key.start + stop)
+                shard, tokenised = _prepare(shard_key, task, corpus, encoder)
+                while len(under_way) >= BLOCKS:
+                    outcomes.append(under_way.popleft().result())
+                reading = encoder.start(tokenised, task.wanted, dtype, forward, task.threads)
+                under_way.append(writers.submit(_finish, shard, reading, task, done))
+            outcomes += [future.result() for future in under_way]
+        except BaseException:
+            forward.shutdown(wait=False, cancel_futures=True)
+            raise
+    return outcomes
+
+
+def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -> tuple[_Shard, Tokenised]:
+    """Read the text of a shard's tokens and cut it into sub-words."""
+    started, clock = time.time(), time.perf_counter()
+    tokens = store.read_rows(task.selection, "token_id", np.arange(key.start, key.stop))
     offsets = sentence_offsets(corpus, task.language)
     sentence = np.searchsorted(offsets, tokens, side="right") - 1
     numbers, first = np.unique(sentence, return_index=True)
     positions = np.split(tokens - offsets[sentence], first[1:])
+    sentences = some_sentences(corpus, task.language, numbers)
     sources = some_sentences(corpus, task.source, numbers) if task.source else None
-    vectors, present = open_encoder(task.model).read(
-        some_sentences(corpus, task.language, numbers), positions, task.wanted, sources=sources, threads=task.threads
-    )
-    types = corpus.token_type.values[tokens]
+    tokenised = encoder.tokenise(sentences, positions, task.wanted, sources)
+    words = [words[i] for words, where in zip(sentences, positions, strict=True) for i in where]
     described = {
-        "word": corpus.form.values[types].astype(object),
-        "sentence": corpus.sentence.values[tokens],
-        "position": corpus.position.values[tokens],
-        "present": present,
+        "token_id": tokens,
+        "word": np.array(words, dtype=object),
+        "sentence": np.repeat(numbers, [len(p) for p in positions]).astype(np.int32),
+        "position": np.concatenate(positions).astype(np.int32),
     }
-    store.write_region(task.path, "activation", vectors, token=key.start)
-    for name, values in described.items():
-        store.write_region(task.path, name, values, token=key.start)
-    return {"tokens": len(tokens), "absent": int((~present).sum()), "bytes": vectors.nbytes}
+    seconds = time.perf_counter() - clock
+    cosine = None
+    if key.start == 0 and task.wanted.compute != "float32":
+        cosine = cosine_with_float32(encoder, task.model, task.wanted, task.memory, tokenised, _CHECKED)
+    return _Shard(key, started, tokens, described, len(numbers), seconds, cosine), tokenised
+
+
+def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[Key, float, Outcome], Any]) -> Outcome:
+    """Wait for the vectors of a shard, write them, and say that it is done."""
+    try:
+        block = reading.result()
+    except RangeError as error:
+        if not task.auto:
+            raise
+        return {"overflow": str(error)}
+    key = shard.key
+    written = _write(block, shard, task)
+    outcome: Outcome = {
+        "tokens": key.stop - key.start,
+        "sentences": shard.sentences,
+        "absent": block.dropped + block.too_long,
+        "dropped": block.dropped,
+        "too_long": block.too_long,
+        "bytes": written.nbytes,
+        "seconds": {
+            "text": shard.text_seconds,
+            "model": block.model_seconds,
+            "copy": block.copy_seconds,
+            "encode": written.encode_seconds,
+            "disk": written.disk_seconds,
+        },
+    }
+    block.release()
+    if shard.cosine is not None:
+        outcome["cosine"] = shard.cosine
+    done(key, shard.started, outcome)
+    return outcome
+
+
+def _write(block: Block, shard: _Shard, task: Extraction) -> store.Written:
+    """Write one layer after the other: the codecs copy what they write, so memory stays at a few shards."""
+    written = store.Written()
+    for at in range(len(task.wanted.layers)):
+        vectors = block.vectors[at : at + 1]
+        if task.keep_bits is not None:
+            vectors = store.round_bits(vectors, task.keep_bits)
+        written += store.write_region(task.path, "activation", vectors, layer=at, token=shard.key.start)
+    for name, values in (shard.described | {"present": block.present}).items():
+        written += store.write_region(task.path, name, values, token=shard.key.start)
+    return written
+
+
+def record_error(path: str, outcomes: Sequence[Outcome]) -> None:
+    """Write into a store's attributes how far its vectors are from those of float32, once measured."""
+    for outcome in outcomes:
+        if cosine := outcome.get("cosine"):
+            store.set_attributes(path, {"cosine_with_float32": cosine["mean"], "least_cosine": cosine["least"]})
+
+
+def open_activations(path: str) -> xr.Dataset:
+    """Open a store of vectors as a lazy Dataset (layer, token, hidden) of one Dask chunk a shard.
+
+    Raises
+    ------
+    StoreError, SchemaError
+        There is no such store, or it is another kind or version.
+    """
+    dataset = store.load(path, ACTIVATIONS)
+    _, tokens, _ = dataset.activation.encoding.get("shards") or dataset.activation.encoding["chunks"]
+    return store.load(path, ACTIVATIONS, chunks={"layer": 1, "token": tokens})

@@ -7,7 +7,9 @@ import contextlib
 import errno
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -17,8 +19,12 @@ import numpy as np
 import xarray as xr
 import zarr
 from fsspec.implementations.local import LocalFileSystem
+from numcodecs.bitround import BitRound
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.abc.store import Store
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import WrapperStore
 
 from schemas.dataset import Schema
 from schemas.errors import InputError, SchemaError, StoreError
@@ -143,6 +149,12 @@ def remove(path: str) -> None:
         system.rm(place, recursive=True)
 
 
+def move(path: str, new: str) -> None:
+    """Give a file or folder another name."""
+    system, place = filesystem(path)
+    system.mv(place, filesystem(new)[1], recursive=True)
+
+
 def free_bytes(path: str) -> int | None:
     """Free space of the disk that holds a local path; None for other stores."""
     system, place = filesystem(path)
@@ -199,6 +211,7 @@ def setup(
     chunks: Mapping[str, int],
     shards: Mapping[str, int],
     dtypes: Mapping[str, str] | None = None,
+    rounded: bool = False,
     **provenance: Any,
 ) -> None:
     """Lay out a dataset once: metadata of every array, and the values that are known. Doing it again changes nothing.
@@ -215,8 +228,13 @@ def setup(
         declared as `float`) have chunks within a shard; elsewhere a shard is one chunk.
     dtypes
         Type of each variable declared as `float`.
+    rounded
+        Whether vectors are rounded to few bits (`round_bits`) before they are written, so that compression pays.
     """
     dtypes = dtypes or {}
+    checked = [ZstdCodec(level=1, checksum=True)]
+    # vectors as they are hardly compress (see the README's table): a checksum guards them
+    vectors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()] if rounded else [Crc32cCodec()]
     with _explained(path):
         with undamaged(path):
             group = zarr.open_group(path, mode="a")
@@ -238,8 +256,7 @@ def setup(
                     dtype=dtype,
                     chunks=chunk,
                     shards=None if shard == chunk else shard,
-                    # vectors hardly compress: a checksum guards them; small integers do
-                    compressors=[Crc32cCodec()] if variable.dtype == "float" else [ZstdCodec(level=1, checksum=True)],
+                    compressors=vectors if variable.dtype == "float" else checked,
                     fill_value="" if dtype is str else _FILL[dtype.kind],
                     attributes={**variable.attrs},
                     dimension_names=variable.dims,
@@ -253,7 +270,39 @@ def setup(
             group.attrs.update(schema.attributes(**provenance, versions=versions()))
 
 
-def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> None:
+@dataclass(frozen=True)
+class Written:
+    """What writing took; `+` adds two up."""
+
+    nbytes: int = 0
+    """Bytes stored."""
+    encode_seconds: float = 0.0
+    """Seconds of compression and checksums."""
+    disk_seconds: float = 0.0
+    """Seconds in which the store took bytes."""
+
+    def __add__(self, other: "Written") -> "Written":
+        return Written(
+            self.nbytes + other.nbytes,
+            self.encode_seconds + other.encode_seconds,
+            self.disk_seconds + other.disk_seconds,
+        )
+
+
+class _Timed(WrapperStore[Store]):
+    """A store that knows how long it took to take how many bytes."""
+
+    nbytes = 0
+    seconds = 0.0
+
+    async def set(self, key: str, value: Buffer) -> None:
+        started = time.perf_counter()
+        await super().set(key, value)
+        self.seconds += time.perf_counter() - started
+        self.nbytes += len(value)
+
+
+def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> Written:
     """Write a block of whole shards of one array.
 
     Parameters
@@ -269,7 +318,8 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> N
         The region cuts through a shard: another writer of the same shard would lose rows.
     """
     with undamaged(f"{path}/{name}"):
-        array = zarr.open_array(path, path=name, mode="r+")
+        timed = _Timed(zarr.open_array(path, path=name, mode="r+").store)
+        array = zarr.open_array(timed, path=name, mode="r+")
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     units = array.shards or array.chunks
     region = []
@@ -282,8 +332,18 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> N
                 "writers of one shard lose rows, so give each task whole shards"
             )
         region.append(slice(start, stop))
+    started = time.perf_counter()
     with _explained(path):
         array[tuple(region)] = values
+    seconds = time.perf_counter() - started
+    return Written(timed.nbytes, max(seconds - timed.seconds, 0.0), timed.seconds)
+
+
+def round_bits(values: NDArray[np.floating], keep_bits: int) -> NDArray[np.floating]:
+    """Values rounded to some bits of the mantissa; each normal number changes by at most 2^-(keep_bits + 1) of itself."""
+    rounded = BitRound(keepbits=keep_bits).encode(np.ascontiguousarray(values)).view(values.dtype)
+    rounded = rounded.reshape(values.shape)
+    return np.where(np.isfinite(values) & np.isfinite(rounded), rounded, values)  # the largest would become infinite
 
 
 def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
@@ -322,8 +382,20 @@ def _guarded(dataset: xr.Dataset) -> dict[Any, Any]:
     return {name: {"compressors": [ZstdCodec(level=1, checksum=True)]} for name in dataset.variables}
 
 
-def load(path: str, schema: Schema) -> xr.Dataset:
-    """Open a dataset lazily, chunked by nothing: slices read what they need.
+def dtype(path: str, name: str) -> np.dtype[Any]:
+    """Type of a stored array."""
+    with undamaged(f"{path}/{name}"):
+        return np.dtype(zarr.open_array(path, path=name, mode="r").dtype)
+
+
+def set_attributes(path: str, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to a stored dataset."""
+    with undamaged(path):
+        zarr.open_group(path, mode="r+").attrs.update(attributes)
+
+
+def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+    """Open a dataset lazily: slices read what they need; with `chunks`, as Dask arrays of these lengths.
 
     Raises
     ------
@@ -334,7 +406,7 @@ def load(path: str, schema: Schema) -> xr.Dataset:
     """
     try:
         with undamaged(path):
-            dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+            dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
     except FileNotFoundError as error:
         raise StoreError(
             f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted by "

@@ -57,7 +57,7 @@ def plan(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, as_
     """Print tasks, disk and memory of a study before anything runs; exit code 2 when the machine cannot hold it."""
     loaded, layout = files.load_study(study, out_dir)
     limits = files.load_machine(machine)
-    context = stages.context(loaded, layout, limits.threads or 1)
+    context = stages.context(loaded, layout, limits.threads or 1, limits.memory_bytes)
     done, _ = records(context)
     check_text(context, done)
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
@@ -75,7 +75,7 @@ def plan(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, as_
 def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None:
     """Say what of a study is done, how long it took and how much memory it used."""
     loaded, layout = files.load_study(study, out_dir)
-    context = stages.context(loaded, layout, 1)
+    context = stages.context(loaded, layout, 1, Machine().memory_bytes)
     done, _ = records(context)
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
     planned = stages.stages(context, text, Machine().memory_bytes)

@@ -57,6 +57,10 @@ class Layout:
         """ACTIVATIONS dataset."""
         return join(self.root, "activations", checkpoint, stack, f"{language}.zarr")
 
+    def previous_activations(self, checkpoint: str, stack: str, language: str) -> str:
+        """ACTIVATIONS dataset of before a study grew, from which vectors are taken until the new one is whole."""
+        return join(self.root, "activations", checkpoint, stack, f"{language}.previous.zarr")
+
     def concepts(self, checkpoint: str, stack: str, selection: str) -> str:
         """CONCEPTS dataset of a language, or of a set of languages joined by +."""
         return join(self.root, "concepts", checkpoint, stack, f"{selection}.zarr")

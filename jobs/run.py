@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from engine import activations, calign, colap, concepts, results, store
+from engine import calign, colap, concepts, results, store
 from engine.corpus import changed_files
 from engine.workers.protocol import Workers
-from jobs import files, stages, tasks
+from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
 from jobs.stages import Stage, Text
-from jobs.tasks import Context, Outcome
+from jobs.tasks import Context
 from schemas.corpus import CORPUS, SELECTION
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.errors import InputError
@@ -58,7 +58,7 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
     TaskError
         A task failed; everything finished before stays.
     """
-    context = stages.context(study, layout, workers.threads)
+    context = stages.context(study, layout, workers.threads, memory)
     done, stale = records(context)
     check_text(context, done)
     text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
@@ -82,8 +82,8 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
         def note(words: str, stage: Stage = stage) -> None:
             watch(Event(stage.name, finished, len(stage.keys), words))  # noqa: B023 (called in this turn of the loop)
 
-        for _ in _work(stage, left, context, text, workers, note):
-            finished += 1
+        for done_now in _work(stage, left, context, text, workers, note):
+            finished += done_now
             watch(Event(stage.name, finished, len(stage.keys)))
     return finish(context, text)
 
@@ -137,22 +137,16 @@ def check_text(context: Context, done: Mapping[str, Record]) -> None:
 
 def _work(
     stage: Stage, left: Sequence[Key], context: Context, text: Text, workers: Workers, note: Callable[[str], None]
-) -> Iterator[Outcome]:
-    """Do the tasks of a stage that are left."""
+) -> Iterator[int]:
+    """Do the tasks of a stage that are left; yields how many are done, less those that must be done again."""
     if not left:
         return
     if stage.name == "activations":
-        for part in dict.fromkeys(key.part for key in left):
-            selection = store.load(context.layout.selection(part[-1]), SELECTION)
-            activations.setup(
-                context.extractions[part],
-                selection,
-                context.study.activations,
-                fingerprint=context.fingerprint(Key(stage.name, part)),
-            )
+        yield from vectors.work(stage.keys, left, context, workers, note)
+        return
     if stage.name != "concepts":
-        for _, outcome in workers.map(tasks.perform, left, context):
-            yield outcome
+        for _ in workers.map(tasks.perform, left, context):
+            yield 1
         return
     settings = context.study.concepts
     for clustering in stage.clusterings:
@@ -172,7 +166,8 @@ def _work(
             note(f"{name}: {words}")
 
         for layer, outcome in concepts.cluster(clustering, layers, settings, workers, say):
-            yield tasks.commit(Key("concepts", (*clustering.part, str(layer))), context, started, outcome)
+            tasks.commit(Key("concepts", (*clustering.part, str(layer))), context, started, outcome)
+            yield 1
 
 
 def finish(context: Context, text: Text) -> xr.DataTree:

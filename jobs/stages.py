@@ -7,12 +7,13 @@ import numpy as np
 import xarray as xr
 
 from engine import store
-from engine.activations import Extraction, layers_of
+from engine.activations import BLOCKS, Extraction, layers_of
 from engine.concepts import Clustering
 from engine.corpus import read_corpus, select
 from engine.kernels.lloyd import BLOCK_ROWS, SUM_ROWS
 from engine.kernels.shards import shard_ranges
-from engine.model.encode import Shape, Wanted, describe, identity
+from engine.model.encode import BATCH_SUBWORDS, Wanted
+from engine.model.shape import Shape, describe, identity
 from engine.text import span
 from jobs.layout import Layout
 from jobs.tasks import Context
@@ -76,14 +77,16 @@ def read_text(study: Study, layout: Layout, *, stored: bool) -> Text:
 
 
 def fingerprints(study: Study) -> dict[str, str]:
-    """Hash, by stage, of every setting that decides its result; a stage inherits those of the stages it reads."""
-    corpus = digest(study.corpus.words, list(study.corpus.files), study.selection)  # the texts are compared by content
-    links = digest(corpus, study.links)
-    decoded = study.corpus.files if "decoder" in study.activations.stacks else ()
-    activations = digest(corpus, study.activations, {language: study.decoder_source(language) for language in decoded})
+    """Hash, by stage, of every setting that decides its result, languages aside (they are in the keys).
+
+    A stage inherits those of the stages it reads. The texts are compared by content.
+    """
+    corpus = digest(study.corpus.words, study.selection)
+    links = digest(study.corpus.words, study.links)
+    activations = digest(corpus, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
     concepts = digest(activations, study.concepts)
     return {
-        "corpus": corpus,
+        "corpus": digest(corpus, sorted(study.corpus.files)),
         "links": links,
         "dictionary": links,
         "activations": activations,
@@ -92,8 +95,23 @@ def fingerprints(study: Study) -> dict[str, str]:
     }
 
 
-def context(study: Study, layout: Layout, threads: int) -> Context:
+_IN_KEYS = {"stacks", "decoder_source"}
+"""Settings of activations that are told by a task's key, or told apart for each key."""
+
+
+def vector_fingerprint(study: Study) -> str:
+    """Hash of the settings that decide one word's vector: stores that share it may take vectors from one another."""
+    which = _IN_KEYS | {"layers", "shard_tokens", "chunk_tokens"}
+    return digest(study.corpus.words, study.activations.model_dump(mode="json", exclude=which))
+
+
+def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
     """Configuration of every task.
+
+    Parameters
+    ----------
+    memory
+        Bytes that a worker may use; weights may take half of it in host memory.
 
     Raises
     ------
@@ -103,23 +121,36 @@ def context(study: Study, layout: Layout, threads: int) -> Context:
     settings = study.activations
     extractions: dict[tuple[str, ...], Extraction] = {}
     for name, checkpoint in study.checkpoints.items():
+        shape = describe(checkpoint.model)
         for stack in settings.stacks:
-            layers = layers_of(checkpoint.model, stack, settings.layers)
             wanted = Wanted(
-                stack, layers, settings.pooling, settings.decoder_position, settings.dtype, settings.batch_subwords
+                stack,
+                layers_of(checkpoint.model, stack, settings.layers),
+                settings.pooling,
+                settings.decoder_position,
+                settings.compute,
+                settings.batch_subwords,
+                settings.too_long,
+                settings.final_norm,
             )
             for language in study.corpus.files:
                 extractions[name, stack, language] = Extraction(
                     layout.corpus,
+                    layout.selection(language),
                     layout.activations(name, stack, language),
+                    layout.previous_activations(name, stack, language),
                     checkpoint.model,
                     language,
-                    study.decoder_source(language) if stack == "decoder" else None,
+                    study.decoder_source(language) if stack == "decoder" and shape.encoder_decoder else None,
                     wanted,
+                    settings.dtype == "auto",
+                    settings.keep_bits,
+                    settings.shard_tokens,
                     threads,
+                    memory // 2,
                 )
     models = {name: identity(checkpoint.model) for name, checkpoint in study.checkpoints.items()}
-    return Context(study, layout, extractions, fingerprints(study), models)
+    return Context(study, layout, extractions, fingerprints(study), models, vector_fingerprint(study))
 
 
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
@@ -157,7 +188,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
 
 
 def _itemsize(study: Study) -> int:
-    return np.dtype(study.activations.dtype).itemsize
+    return 2 if study.activations.dtype == "float16" else 4  # auto may become float32
 
 
 def _activations(context: Context, text: Text) -> Stage:
@@ -170,15 +201,31 @@ def _activations(context: Context, text: Text) -> Stage:
         tokens = text.selected_tokens[task.language]
         layer_token = shape.hidden * _itemsize(study)
         keys += [Key("activations", part, a, b) for a, b in shard_ranges(tokens, settings.shard_tokens)]
-        nbytes += tokens * len(task.wanted.layers) * layer_token
-        shard = min(tokens, settings.shard_tokens) * len(task.wanted.layers) * layer_token
-        memory = max(memory, _forward(shape, task, settings.batch_subwords) + 2 * shard)
-    return Stage("activations", tuple(keys), nbytes, _PROCESS + memory + sum(text.tokens.values()) * 4)
+        nbytes += tokens * (len(task.wanted.layers) * layer_token + TOKEN_BYTES)
+        shard = min(tokens, settings.shard_tokens) * layer_token
+        blocks = min(BLOCKS, -(-tokens // settings.shard_tokens)) * len(task.wanted.layers) * shard
+        # two writers, each with a layer of a shard, its encoded chunks, and the shard made of them
+        memory = max(memory, weights(shape, task) + _forward(shape, task) + blocks + BLOCKS * 2 * shard)
+    return Stage("activations", tuple(keys), nbytes, _PROCESS + memory)
 
 
-def _forward(shape: Shape, task: Extraction, subwords: int) -> int:
-    """Bytes of the weights and of one forward pass in every thread: kept states, and a block's inner activations."""
-    return 4 * shape.parameters + task.threads * subwords * shape.hidden * 4 * (len(task.wanted.layers) + 12)
+TOKEN_BYTES = 16
+"""Bytes on disk, about, of the words, numbers and marks of one token, compressed."""
+
+
+def weights(shape: Shape, task: Extraction) -> int:
+    """Bytes of a model's weights that lie in host memory; what is beyond the room for them is read in every pass."""
+    nbytes = (4 if task.wanted.compute == "float32" else 2) * shape.parameters
+    # the error of another type is measured beside a copy in float32
+    both = nbytes if task.wanted.compute == "float32" else nbytes + 4 * shape.parameters
+    return both if task.memory is None or nbytes <= task.memory else task.memory
+
+
+def _forward(shape: Shape, task: Extraction) -> int:
+    """Bytes of one forward pass in every thread: kept states, and a block's inner activations."""
+    subwords = task.wanted.batch_subwords or BATCH_SUBWORDS["cpu"]
+    block = 6 * shape.hidden + 2 * shape.inner
+    return task.threads * subwords * 4 * (len(task.wanted.layers) * shape.hidden + block)
 
 
 def selections(study: Study) -> dict[str, tuple[str, ...]]:

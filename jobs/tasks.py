@@ -43,10 +43,24 @@ class Context:
     """Hash, by stage, of the settings that decide its result, the model aside."""
     models: Mapping[str, str]
     """Hash, by checkpoint, of the content of its model."""
+    vectors: str
+    """Hash of the settings that decide one word's vector."""
 
     def fingerprint(self, key: Key) -> str:
         """Hash of all the settings and inputs that decide a task's result."""
-        return digest(self.fingerprints[key.stage], self.models[key.part[0]] if key.stage in MODEL_STAGES else None)
+        if key.stage not in MODEL_STAGES:
+            return digest(self.fingerprints[key.stage], None)
+        return digest(self.fingerprints[key.stage], self.models[key.part[0]], self._sources(key.part))
+
+    def vector_fingerprint(self, part: tuple[str, ...]) -> str:
+        """Hash of all that decides one word's vector in the store of a (checkpoint, stack, language)."""
+        return digest(self.vectors, self.models[part[0]], self._sources(part))
+
+    def _sources(self, part: tuple[str, ...]) -> list[str | None]:
+        """What the encoder reads while the decoder reads each language of a part."""
+        checkpoint, stack, *names = part
+        languages = [lang for name in names for lang in name.split("+") if (checkpoint, stack, lang) in self.extractions]
+        return [self.extractions[checkpoint, stack, lang].source for lang in languages]
 
 
 def commit(key: Key, context: Context, started: float, outcome: Outcome) -> Outcome:
@@ -70,6 +84,15 @@ def perform(key: Key, context: Context) -> Outcome:
     """Do one task and commit it. Doing it again writes the same bytes."""
     started = time.time()
     return commit(key, context, started, FUNCTIONS[key.stage](key, context))
+
+
+def perform_shards(key: Key, context: Context) -> list[Outcome]:
+    """The vectors of some shards that follow one another; each is committed on its own as soon as it is written."""
+
+    def done(shard: Key, started: float, outcome: Outcome) -> None:
+        commit(shard, context, started, outcome)
+
+    return extract(key, context.extractions[key.part], done)
 
 
 def read(key: Key, context: Context) -> Outcome:
@@ -103,11 +126,6 @@ def count_translations(key: Key, context: Context) -> Outcome:
         store.save(layout.dictionary(one, other), DICTIONARY, dictionary, fingerprint=context.fingerprint(key))
         entries += dictionary.sizes["entry"]
     return {"entries": entries}
-
-
-def extract_vectors(key: Key, context: Context) -> Outcome:
-    """The vectors of one shard of tokens."""
-    return dict(extract(key, context.extractions[key.part]))
 
 
 def count(key: Key, context: Context) -> Outcome:
@@ -148,7 +166,7 @@ FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
     "corpus": read,
     "links": align_words,
     "dictionary": count_translations,
-    "activations": extract_vectors,
     "counts": count,
 }
-"""The task function of each mapped stage; `concepts` is driven by `engine.concepts.cluster`."""
+"""The task function of each mapped stage; `concepts` is driven by `engine.concepts.cluster`, `activations` are done by
+`perform_shards`."""

@@ -13,6 +13,10 @@ class InputError(ColignError):
     exit_code = 2
 
 
+class RangeError(InputError):
+    """A value does not fit the type in which it is stored."""
+
+
 class SchemaError(InputError):
     """A dataset breaks its schema; the message lists every violation at once."""
 

@@ -66,22 +66,36 @@ class Checkpoint(Section):
 
 
 class Activations(Section):
-    """Which word vectors are kept (Section 2.1)."""
+    """Which word vectors are kept, and how they are made (Section 2.1)."""
 
     stacks: tuple[Literal["encoder", "decoder"], ...] = Field(default=("encoder",), min_length=1)
-    """Stacks of the model; encoder-only models have no decoder."""
+    """Stacks of the model: encoder, decoder or both. BERT and XLM-R classes have no decoder, language models such as
+    GPT-2 or Llama no encoder."""
     layers: Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = "all"
     """Layers to keep: 0 is the embedding output, 1..L the blocks."""
+    final_norm: bool = True
+    """Whether the last layer is the one after the model's final norm (T5 and language models have one), as
+    transformers gives it; false: the raw output of the last block."""
     pooling: Literal["last", "first", "mean"] = "last"
     """How the vectors of a word's sub-words become one."""
-    decoder_position: Literal["predict", "consume"] = "predict"
-    """Decoder state of a sub-word: the one that predicts it (published scripts), or the one that has read it."""
+    decoder_position: Literal["predict", "consume"] | None = None
+    """Decoder state of a sub-word: the one that predicts it, or the one that has read it; default: predict for
+    encoder-decoder models (published scripts), consume for language models."""
     decoder_source: dict[Name, Name] = {}
-    """For each language read by the decoder, the one that the encoder reads; default: its pair's other language."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """Type on disk."""
-    batch_subwords: int = Field(default=4096, ge=1)
-    """Sub-words of one forward pass, padding included; part of the bits of the result."""
+    """For each language read by the decoder of an encoder-decoder model, the one that the encoder reads; default: its
+    pair's other language."""
+    too_long: Literal["skip", "window", "error"] = "skip"
+    """Sentences longer than the model: their words have no vector and are counted; or overlapping windows are read and
+    each word is taken from the one in which it has most context; or the run stops."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """Type of weights and activations while the model runs; bfloat16 is faster, and its error is measured and stored."""
+    dtype: Literal["float16", "float32", "auto"] = "float16"
+    """Type on disk; auto: float32 for a store with a value that does not fit float16."""
+    keep_bits: int | None = Field(default=None, ge=1, le=22)
+    """Bits of the mantissa to keep: numbers are rounded and compress to less (float16 has 10 bits, float32 23)."""
+    batch_subwords: int | None = Field(default=None, ge=1)
+    """Sub-words of one forward pass, padding included; part of the bits of the result. Default: 512 on the CPU, 16384
+    on a GPU."""
     shard_tokens: int = Field(default=16384, ge=1)
     """Tokens of a shard: the unit of work, of writing and of resuming."""
     chunk_tokens: int = Field(default=2048, ge=1)
@@ -195,13 +209,6 @@ class Study(Section):
         for where, used in named.items():
             if unknown := sorted(used - set(languages)):
                 raise ValueError(f"{where} names {unknown}, but the corpus has {languages}")
-        if "decoder" in self.activations.stacks:
-            for lang in languages:
-                if lang not in named["pairs"] and lang not in self.activations.decoder_source:
-                    raise ValueError(
-                        f"{lang!r} is in no pair, so nothing says what the encoder reads while the decoder reads it; "
-                        "name a language in activations.decoder_source"
-                    )
         return self
 
     @model_validator(mode="after")
@@ -212,10 +219,22 @@ class Study(Section):
         return self
 
     def decoder_source(self, language: str) -> str:
-        """Language that the encoder reads while the decoder reads `language`."""
+        """Language that the encoder reads while the decoder of an encoder-decoder model reads `language`.
+
+        Raises
+        ------
+        InputError
+            Nothing says which.
+        """
         if language in self.activations.decoder_source:
             return self.activations.decoder_source[language]
-        return next(b if a == language else a for a, b in self.pairs if language in (a, b))
+        for one, other in self.pairs:
+            if language in (one, other):
+                return other if language == one else one
+        raise InputError(
+            f"{language!r} is in no pair, so nothing says what the encoder reads while the decoder reads it; "
+            "name a language in activations.decoder_source"
+        )
 
     def fine_tuning(self, checkpoint: str, *languages: str) -> Literal["base", "fine-tuned", "zero-shot"]:
         """State of a checkpoint as seen from some languages (line styles of Figure 2)."""

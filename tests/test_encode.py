@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.activations import Extraction, extract, layers_of, setup
-from engine.model.encode import Encoder, Wanted, describe, open_encoder
+from engine.model.encode import Encoder, Wanted, open_encoder
+from engine.model.shape import describe
 from engine.store import load, save
 from schemas import study
 from schemas.activations import ACTIVATIONS
@@ -41,8 +42,14 @@ ALL = [np.arange(len(s)) for s in SENTENCES]
 
 def wanted(stack: str = "encoder", layers: tuple[int, ...] = (0, 1, 2), **settings: Any) -> Wanted:
     """Settings of an extraction in float32."""
-    given = {"pooling": "last", "decoder_position": "predict", "dtype": "float32", "batch_subwords": 64} | settings
+    given = {"batch_subwords": 64} | settings
     return Wanted(stack, layers, **given)
+
+
+def read(encoder: Encoder, *arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors and presence."""
+    block = encoder.read(*arguments, **options)
+    return block.vectors, block.present
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def test_read__encoder_equals_one_sentence_at_a_time(
     models: dict[str, str], encoders: dict[str, Encoder], name: str, pooling: str
 ) -> None:
     layers = tuple(range(LAYERS[name, "encoder"] + 1))
-    vectors, present = encoders[name].read(SENTENCES, ALL, wanted(layers=layers, pooling=pooling))
+    vectors, present = read(encoders[name], SENTENCES, ALL, wanted(layers=layers, pooling=pooling))
     expected = np.concatenate(read_one_by_one(models[name], SENTENCES, pooling=pooling), axis=1)
     assert present.all()
     assert vectors.dtype == np.float32
@@ -78,7 +85,7 @@ def test_read__decoder_equals_one_sentence_at_a_time(
     models: dict[str, str], encoders: dict[str, Encoder], position: str, pooling: str
 ) -> None:
     settings = {"pooling": pooling, "decoder_position": position}
-    vectors, present = encoders["mt5"].read(
+    vectors, present = read(encoders["mt5"], 
         SENTENCES, ALL, wanted("decoder", (0, 1, 2, 3), **settings), sources=SOURCES
     )
     expected = read_one_by_one(models["mt5"], SENTENCES, stack="decoder", sources=SOURCES, **settings)
@@ -88,27 +95,27 @@ def test_read__decoder_equals_one_sentence_at_a_time(
 
 def test_read__decoder_positions_differ_as_published(encoders: dict[str, Encoder]) -> None:
     first = [np.array([0])] * len(SENTENCES)
-    predict, _ = encoders["mt5"].read(SENTENCES, first, wanted("decoder", (0,), pooling="first"), sources=SOURCES)
+    predict, _ = read(encoders["mt5"], SENTENCES, first, wanted("decoder", (0,), pooling="first"), sources=SOURCES)
     assert (predict == predict[:, :1]).all()  # the state before the first sub-word is the start state (D31)
     settings = {"pooling": "first", "decoder_position": "consume"}
-    consume, _ = encoders["mt5"].read(SENTENCES, first, wanted("decoder", (0,), **settings), sources=SOURCES)
+    consume, _ = read(encoders["mt5"], SENTENCES, first, wanted("decoder", (0,), **settings), sources=SOURCES)
     assert not (consume == consume[:, :1]).all()
 
 
 @pytest.mark.parametrize("layers", [(2,), (0, 2), (1, 2), (0, 1)])
 def test_read__some_layers_are_those_of_all_layers(encoders: dict[str, Encoder], layers: tuple[int, ...]) -> None:
     for name in encoders:
-        every, _ = encoders[name].read(SENTENCES, ALL, wanted())
-        some, _ = encoders[name].read(SENTENCES, ALL, wanted(layers=layers))
+        every, _ = read(encoders[name], SENTENCES, ALL, wanted())
+        some, _ = read(encoders[name], SENTENCES, ALL, wanted(layers=layers))
         np.testing.assert_array_equal(some, every[list(layers)])
 
 
 def test_read__some_positions_are_those_of_all_positions(encoders: dict[str, Encoder]) -> None:
-    every, _ = encoders["bert"].read(SENTENCES, ALL, wanted(pooling="mean"))
+    every, _ = read(encoders["bert"], SENTENCES, ALL, wanted(pooling="mean"))
     some = [where[i % 2 :: 2] for i, where in enumerate(ALL)]
     offsets = np.cumsum([0, *[len(s) for s in SENTENCES]])
     rows = np.concatenate([offset + where for offset, where in zip(offsets, some, strict=False)]).astype(int)
-    found, present = encoders["bert"].read(SENTENCES, some, wanted(pooling="mean"))
+    found, present = read(encoders["bert"], SENTENCES, some, wanted(pooling="mean"))
     assert present.shape == (len(rows),)
     np.testing.assert_allclose(found, every[:, rows], atol=1e-5, rtol=0)
 
@@ -116,9 +123,9 @@ def test_read__some_positions_are_those_of_all_positions(encoders: dict[str, Enc
 @pytest.mark.parametrize(("name", "stack"), list(LAYERS))
 def test_read__batch_budget_changes_nothing_but_rounding(encoders: dict[str, Encoder], name: str, stack: str) -> None:
     sources = SOURCES if stack == "decoder" else None
-    once, _ = encoders[name].read(SENTENCES, ALL, wanted(stack, batch_subwords=4096), sources=sources)
+    once, _ = read(encoders[name], SENTENCES, ALL, wanted(stack, batch_subwords=4096), sources=sources)
     for budget in (1, 30, 100):
-        other, present = encoders[name].read(SENTENCES, ALL, wanted(stack, batch_subwords=budget), sources=sources)
+        other, present = read(encoders[name], SENTENCES, ALL, wanted(stack, batch_subwords=budget), sources=sources)
         assert present.all()
         np.testing.assert_allclose(other, once, atol=1e-5, rtol=0)
 
@@ -126,17 +133,17 @@ def test_read__batch_budget_changes_nothing_but_rounding(encoders: dict[str, Enc
 @pytest.mark.parametrize(("name", "stack"), list(LAYERS))
 def test_read__threads_never_change_a_bit(encoders: dict[str, Encoder], name: str, stack: str) -> None:
     sources = SOURCES if stack == "decoder" else None
-    once, _ = encoders[name].read(SENTENCES, ALL, wanted(stack, batch_subwords=20), sources=sources)
+    once, _ = read(encoders[name], SENTENCES, ALL, wanted(stack, batch_subwords=20), sources=sources)
     for threads in (2, 4):
-        other, _ = encoders[name].read(
+        other, _ = read(encoders[name], 
             SENTENCES, ALL, wanted(stack, batch_subwords=20), sources=sources, threads=threads
         )
         np.testing.assert_array_equal(other, once)
 
 
 def test_read__float16_is_float32_rounded(encoders: dict[str, Encoder]) -> None:
-    wide, _ = encoders["bert"].read(SENTENCES, ALL, wanted())
-    narrow, _ = encoders["bert"].read(SENTENCES, ALL, wanted(dtype="float16"))
+    wide, _ = read(encoders["bert"], SENTENCES, ALL, wanted())
+    narrow, _ = read(encoders["bert"], SENTENCES, ALL, wanted(), dtype="float16")
     assert narrow.dtype == np.float16
     np.testing.assert_array_equal(narrow, wide.astype(np.float16))
 
@@ -144,7 +151,7 @@ def test_read__float16_is_float32_rounded(encoders: dict[str, Encoder]) -> None:
 @pytest.mark.parametrize("pooling", ["first", "last", "mean"])
 def test_read__dropped_words_are_absent(models: dict[str, str], encoders: dict[str, Encoder], pooling: str) -> None:
     given = [["ab", DROPPED, "diesen"], [DROPPED], ["c"], [DROPPED, DROPPED, "x"]]
-    vectors, present = encoders["bert"].read(
+    vectors, present = read(encoders["bert"], 
         given, [np.arange(len(s)) for s in given], wanted(layers=(0, 1, 2, 3), pooling=pooling)
     )
     assert present.tolist() == [True, False, True, False, True, False, False, True]
@@ -156,7 +163,7 @@ def test_read__dropped_words_are_absent(models: dict[str, str], encoders: dict[s
 @pytest.mark.parametrize("name", ["bert", "xlmr"])
 def test_read__sentences_longer_than_the_model_are_absent(encoders: dict[str, Encoder], name: str) -> None:
     given = [["a"] * 22, ["a"] * 23, ["b"]]  # 24 sub-words with the special ones, 25, 3
-    vectors, present = encoders[name].read(given, [np.array([0, 21]), np.array([0, 22]), np.array([0])], wanted())
+    vectors, present = read(encoders[name], given, [np.array([0, 21]), np.array([0, 22]), np.array([0])], wanted())
     assert present.tolist() == [True, True, False, False, True]
     assert np.isnan(vectors[:, 2:4]).all()
     assert np.isfinite(vectors[:, present]).all()
@@ -164,13 +171,13 @@ def test_read__sentences_longer_than_the_model_are_absent(encoders: dict[str, En
 
 def test_read__mt5_has_no_longest_sentence(models: dict[str, str], encoders: dict[str, Encoder]) -> None:
     given = [["a", "b"] * 300]
-    vectors, present = encoders["mt5"].read(given, [np.arange(600)], wanted())
+    vectors, present = read(encoders["mt5"], given, [np.arange(600)], wanted())
     assert present.all()
     np.testing.assert_allclose(vectors, read_one_by_one(models["mt5"], given)[0], atol=1e-5, rtol=0)
 
 
 def test_read__nothing_wanted(encoders: dict[str, Encoder]) -> None:
-    vectors, present = encoders["bert"].read([["a"], ["b"]], [np.arange(0)] * 2, wanted())
+    vectors, present = read(encoders["bert"], [["a"], ["b"]], [np.arange(0)] * 2, wanted())
     assert vectors.shape == (3, 0, 24)
     assert present.shape == (0,)
 
@@ -196,9 +203,9 @@ def test_read__values_that_overflow_float16_are_refused(mt5: str, tmp_path: Path
         InputError,
         match=r"layer 0, sentence of \d+ words starting '.+': a value of \S+ does not fit float16; .*float32",
     ) as raised:
-        model.read(SENTENCES, ALL, wanted(dtype="float16"))
+        read(model, SENTENCES, ALL, wanted(), dtype="float16")
     assert any(f"starting {' '.join(s[:6])!r}" in str(raised.value) for s in SENTENCES)
-    vectors, present = model.read(SENTENCES, ALL, wanted(dtype="float32"))
+    vectors, present = read(model, SENTENCES, ALL, wanted(), dtype="float32")
     assert present.all()
     assert np.isfinite(vectors).all()
 
@@ -211,7 +218,7 @@ def test_read__the_sentence_that_overflows_is_named(mt5: str, tmp_path: Path) ->
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     given = [["a", "b"], ["c", "q", "d"], ["e"]]
     with pytest.raises(InputError, match=r"layer 0, sentence of 3 words starting 'c q d'"):
-        Encoder(str(folder)).read(given, [np.arange(len(s)) for s in given], wanted(dtype="float16"))
+        read(Encoder(str(folder)), given, [np.arange(len(s)) for s in given], wanted(), dtype="float16")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +234,7 @@ def test_encoder__missing_weights_are_refused(models: dict[str, str], tmp_path: 
 def test_encoder__a_missing_pooler_is_no_loss(bert: str, tmp_path: Path, encoders: dict[str, Encoder]) -> None:
     model = Encoder(changed(bert, tmp_path / "bert", {"pooler.dense.weight": None, "pooler.dense.bias": None}))
     np.testing.assert_array_equal(
-        model.read(SENTENCES, ALL, wanted())[0], encoders["bert"].read(SENTENCES, ALL, wanted())[0]
+        read(model, SENTENCES, ALL, wanted())[0], read(encoders["bert"], SENTENCES, ALL, wanted())[0]
     )
 
 

@@ -1,152 +1,196 @@
-"""Word vectors of every layer: tokenizer, batched forward pass, pooling from sub-words to words."""
+"""Word vectors of every layer: batched forward passes, pooling from sub-words to words, one block a shard."""
 
-import hashlib
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from engine.kernels.pooling import word_spans
-from schemas.errors import InputError
+from engine.model.load import check_vocabulary, load_network, load_tokenizer
+from engine.model.pieces import Piece, Rules, Sentence, Tokenised, batches, reads_joined_text, tokenise
+from engine.model.shape import describe
+from engine.model.transfer import Copy, Transfers
+from schemas.errors import InputError, RangeError
 
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
-
-Sentence = Sequence[str]
-
-_TOKENISED_AT_ONCE = 1000
-"""Sentences; the tokenizer's own records take a few hundred bytes a sub-word and are dropped after each batch."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a model can give, known from its configuration alone."""
-
-    hidden: int
-    """Length of a vector."""
-    layers: dict[str, int]
-    """Number of blocks of each stack; layer indices run from 0 (embedding output) to this."""
-    max_subwords: int | None
-    """Longest input in sub-words, special ones included; None where any length goes."""
-    parameters: int
-    """Rough number of weights of all blocks and embeddings."""
+BATCH_SUBWORDS = {"cpu": 512, "cuda": 16384}
+"""Sub-words of one forward pass where the study gives no number: the fastest of powers of two on two CPU cores
+(`tests/benchmarks/extraction.py`); on a GPU enough rows to fill it."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which vectors to keep, and how a word's sub-words become one."""
+    """Which vectors to keep, and how they are made; see `schemas.study.Activations` for the meaning of each."""
 
     stack: str
     layers: tuple[int, ...]
-    pooling: str
-    decoder_position: str
-    dtype: str
-    batch_subwords: int
+    pooling: str = "last"
+    decoder_position: str | None = None
+    compute: str = "float32"
+    batch_subwords: int | None = None
+    too_long: str = "skip"
+    final_norm: bool = True
 
 
-def describe(model: str) -> Shape:
-    """Read what a model can give from its configuration, without its weights.
+@dataclass
+class Block:
+    """Vectors of the wanted words of some sentences, and what they took."""
 
-    Raises
-    ------
-    InputError
-        There is no such model, or its configuration cannot be read.
-    """
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{model}: expected a model folder in transformers' format or a hub name, but no configuration could be "
-            f"read ({str(error).splitlines()[0]}); a folder beside the study file is written with ./ before it"
-        ) from error
-    layers = {"encoder": int(config.num_hidden_layers)}
-    if config.is_encoder_decoder:
-        layers["decoder"] = int(getattr(config, "num_decoder_layers", None) or config.num_hidden_layers)
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in ("xlm-roberta", "roberta", "camembert"):
-        positions -= config.pad_token_id + 1  # positions start after the padding index
-    hidden = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 4 * hidden))
-    blocks = sum(layers.values()) * (4 * hidden * hidden + 3 * hidden * inner)
-    return Shape(hidden, layers, positions, blocks + int(config.vocab_size) * hidden)
+    vectors: NDArray[np.floating]
+    """(layer, token, hidden); NaN where not present."""
+    present: NDArray[np.bool_]
+    """(token) whether the word has a vector."""
+    dropped: int
+    """Words of which the tokenizer leaves nothing, or that no state predicts."""
+    too_long: int
+    """Words in sentences that the model cannot read."""
+    model_seconds: float
+    """Seconds of forward passes and pooling."""
+    copy_seconds: float
+    """Seconds of copying from the device."""
+    copy: Copy
+
+    def release(self) -> None:
+        """Give back the host memory of the vectors, once they are written."""
+        self.copy.release()
 
 
-def identity(model: str) -> str:
-    """Short hash of a model's content: configuration and tokenizer whole, of weights 64 pieces of 64 KiB and the size.
+@dataclass
+class Reading:
+    """A block that is being computed."""
 
-    Weights that were trained differ everywhere, so pieces tell them apart in milliseconds at any size. A model of a
-    hub is known by its revision.
-    """
-    if not Path(model).is_dir():
-        return f"{model}@{getattr(AutoConfig.from_pretrained(model), '_commit_hash', None)}"
-    found = hashlib.sha256()
-    for path in sorted(Path(model).iterdir()):
-        if path.suffix in (".json", ".txt", ".model"):
-            found.update(path.name.encode() + path.read_bytes())
-        elif path.suffix == ".safetensors":
-            size = path.stat().st_size
-            found.update(f"{path.name} {size}".encode())
-            with path.open("rb") as file:
-                for piece in range(64):
-                    file.seek(size * piece // 64)
-                    found.update(file.read(2**16))
-    return found.hexdigest()[:16]
+    encoder: "Encoder"
+    wanted: Wanted
+    tokenised: Tokenised
+    out: torch.Tensor
+    futures: list[Future[tuple[torch.Tensor, float]]]
+    threads: int
+    events: tuple[Any, Any] | None = None
+    """CUDA events before the first batch and after the last."""
+    recorded: Future[None] | None = None
+    """Done once the second event is in the stream."""
+    present: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.present = np.zeros(self.tokenised.words, bool)
+        for piece in self.tokenised.pieces:
+            self.present[piece.rows] = True
+
+    def result(self) -> Block:
+        """Wait for the vectors.
+
+        Raises
+        ------
+        RangeError
+            A value does not fit the storage type; names layer and sentence.
+        InputError
+            The model gives a value that is not a number.
+        """
+        done = [future.result() for future in self.futures]
+        if self.recorded is not None:
+            self.recorded.result()
+        seconds = sum(s for _, s in done) / self.threads
+        copy = self.encoder.transfers.start(self.out, self.events[1] if self.events else None)
+        copied = copy.wait()
+        if self.events is not None:
+            seconds = float(self.events[0].elapsed_time(self.events[1])) / 1000
+        if done and not bool(torch.stack([finite.to(done[0][0].device) for finite, _ in done]).all()):
+            copy.release()
+            self._explain()
+        return Block(
+            copy.host.numpy(), self.present, self.tokenised.dropped, self.tokenised.too_long, seconds, copied, copy
+        )
+
+    def _explain(self) -> None:
+        """Find the value that does not fit, and raise."""
+        for at, layer in enumerate(self.wanted.layers):
+            fits = torch.isfinite(self.out[at]).all(dim=1).cpu().numpy()
+            wrong = np.flatnonzero(self.present & ~fits)
+            if not len(wrong):
+                continue
+            piece = next(p for p in self.tokenised.pieces if np.isin(p.rows, wrong).any())
+            words = self.tokenised.sentences[piece.sentence]
+            where = f"layer {layer}, sentence of {len(words)} words starting {' '.join(words[:6])!r}"
+            values = self.encoder.pooled([piece], self.wanted)[at]
+            if not bool(torch.isfinite(values).all()):
+                raise InputError(
+                    f"{where}: the model gives a value that is not a number; its weights are damaged: use "
+                    "another checkpoint"
+                )
+            kind = str(self.out.dtype).removeprefix("torch.")
+            raise RangeError(
+                f"{where}: a value of {float(values.abs().max()):.6g} does not fit {kind}; set activations.dtype to "
+                "float32 or auto"
+            )
 
 
 class Encoder:
     """A model with its tokenizer, ready to read sentences."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(
+        self, model: str, compute: str = "float32", *, final_norm: bool = True, memory: int | None = None
+    ) -> None:
+        """Load a checkpoint; see `engine.model.load.load_network` for the parameters and errors."""
         self.shape = describe(model)
         torch.set_num_threads(1)  # batches run side by side instead: bits do not depend on the number of threads
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
-            network, info = AutoModel.from_pretrained(
-                model, dtype=torch.float32, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
-            )
-        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-            raise InputError(
-                f"{model}: cannot be loaded: {' '.join(str(error).split())}; a checkpoint is a folder that "
-                "save_pretrained of model and tokenizer has written: save or copy it again"
-            ) from error
-        if mismatched := sorted(info["mismatched_keys"]):
-            name, found, expected = mismatched[0]
-            raise InputError(
-                f"{model}: weight {name} has shape {tuple(found)}, expected {tuple(expected)}; use a checkpoint that "
-                "matches its config.json"
-            )
-        if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler")):
-            raise InputError(
-                f"{model}: the checkpoint lacks weights of the model ({missing[0]} and {len(missing) - 1} more); its "
-                "vectors would be random. Use a checkpoint that matches its config.json"
-            )
-        if not self._tokenizer.is_fast:
-            raise InputError(
-                f"{model}: its tokenizer cannot tell words from sub-words; save a fast one (tokenizer.json)"
-            )
-        vocabulary = self._tokenizer.get_vocab()
-        # where no tokenizer is saved, transformers makes one up of special sub-words alone
-        if len(vocabulary) <= len(self._tokenizer.all_special_ids) + 1:
-            raise InputError(
-                f"{model}: has no tokenizer, every word would be unknown; write the tokenizer's files into the folder "
-                "with its save_pretrained"
-            )
-        if (rows := network.get_input_embeddings().num_embeddings) <= max(vocabulary.values()):
-            raise InputError(
-                f"{model}: its tokenizer numbers sub-words up to {max(vocabulary.values())}, the model embeds {rows}; "
-                "use the tokenizer that the model was trained with"
-            )
-        self._network: Any = network.to(self._device).eval()
+        self._tokenizer = load_tokenizer(model)
+        self._network, self._spread = load_network(model, compute, final_norm=final_norm, memory=memory)
+        check_vocabulary(model, self._tokenizer, self._network)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.transfers = Transfers(self.device)
+        self._joined = reads_joined_text(self._tokenizer, self.shape.causal)
+
+    def side_by_side(self, threads: int) -> int:
+        """Batches that may run at once: one on a GPU, and one where accelerate moves weights between passes."""
+        return threads if self.device.type == "cpu" and not self._spread else 1
+
+    def budget(self, wanted: Wanted) -> int:
+        """Sub-words of one forward pass."""
+        return wanted.batch_subwords or BATCH_SUBWORDS[self.device.type]
+
+    def tokenise(
+        self,
+        sentences: Sequence[Sentence],
+        positions: Sequence[NDArray[np.integer]],
+        wanted: Wanted,
+        sources: Sequence[Sentence] | None = None,
+    ) -> Tokenised:
+        """Pieces of some sentences; see `engine.model.pieces.tokenise`."""
+        rules = Rules(
+            self.shape.max_subwords, wanted.too_long, self.shape.causal, self._joined, self._shift(wanted)
+        )  # fmt: skip
+        return tokenise(self._tokenizer, sentences, positions, rules, sources)
+
+    def _shift(self, wanted: Wanted) -> int:
+        """How many places after a sub-word its wanted state lies.
+
+        The decoder of an encoder–decoder model reads its text shifted right by the start token: the state at the
+        place of a sub-word predicts it. A decoder alone reads it unshifted: the state at its place has read it.
+        """
+        if wanted.stack == "encoder":
+            return 0
+        position = wanted.decoder_position or ("consume" if self.shape.causal else "predict")
+        return int(position == "consume") - int(self.shape.causal)
+
+    def start(self, tokenised: Tokenised, wanted: Wanted, dtype: str, pool: ThreadPoolExecutor, threads: int) -> Reading:
+        """Begin to read; batches of like length run in the pool, and their vectors are pooled where they arise."""
+        size = (len(wanted.layers), tokenised.words, self.shape.hidden)
+        out = torch.empty(size, dtype=getattr(torch, dtype), device=self.device)
+        reading = Reading(self, wanted, tokenised, out, [], self.side_by_side(threads))
+        if not reading.present.all():
+            out[:, torch.from_numpy(np.flatnonzero(~reading.present)).to(self.device)] = float("nan")
+        groups = batches(tokenised.pieces, self.budget(wanted))
+        if self.device.type == "cuda" and groups:
+            reading.events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            pool.submit(reading.events[0].record)
+        reading.futures = [pool.submit(self._fill, out, batch, wanted) for batch in groups]
+        if reading.events is not None:  # one thread, one stream: between the batches of this block and the next
+            reading.recorded = pool.submit(reading.events[1].record)
+        return reading
 
     def read(
         self,
@@ -154,9 +198,10 @@ class Encoder:
         positions: Sequence[NDArray[np.integer]],
         wanted: Wanted,
         *,
+        dtype: str = "float32",
         sources: Sequence[Sentence] | None = None,
         threads: int = 1,
-    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    ) -> Block:
         """Vectors of some words of some sentences.
 
         Parameters
@@ -165,146 +210,112 @@ class Encoder:
             Words of each sentence; for the decoder, what it reads (teacher-forced).
         positions
             Wanted words of each sentence, as indices into it.
+        dtype
+            Type of the vectors: `float16` or `float32`.
         sources
-            For the decoder: the sentences that the encoder reads.
-
-        Returns
-        -------
-        (layer, token, hidden) vectors in the order of `positions`, and (token) whether the word has one: false, and
-        NaN vectors, where the tokenizer drops the word or a sentence is longer than the model.
+            For the decoder of an encoder–decoder model: the sentences that the encoder reads.
 
         Raises
         ------
-        InputError
-            A value is not finite in the storage type; names layer and sentence.
+        InputError, RangeError
+            See `Reading.result` and `engine.model.pieces.tokenise`.
         """
-        encoded = self._tokenize(sentences, positions)
-        read_by_encoder = self._tokenize(sources, [np.empty(0, np.int64)] * len(sources)) if sources else None
-        counts = [len(p) for p in positions]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        vectors = np.full((len(wanted.layers), offsets[-1], self.shape.hidden), np.nan, wanted.dtype)
-        present = np.zeros(offsets[-1], bool)
-        lengths = [len(e.ids) for e in encoded]
-        if read_by_encoder:
-            lengths = [max(n, len(s.ids)) for n, s in zip(lengths, read_by_encoder, strict=True)]
-        limit = self.shape.max_subwords
-        readable = [i for i, n in enumerate(lengths) if counts[i] and (limit is None or n <= limit)]
+        tokenised = self.tokenise(sentences, positions, wanted, sources)
+        with ThreadPoolExecutor(self.side_by_side(threads)) as pool:
+            return self.start(tokenised, wanted, dtype, pool, threads).result()
 
-        def run(batch: list[int]) -> None:
-            spans = [encoded[i] for i in batch]
-            found = [np.flatnonzero(s.first >= 0) for s in spans]
-            rows = np.repeat(np.arange(len(batch)), [len(f) for f in found])
-            first = np.concatenate([s.first[f] for s, f in zip(spans, found, strict=True)])
-            last = np.concatenate([s.last[f] for s, f in zip(spans, found, strict=True)])
-            place = np.concatenate([offsets[i] + f for i, f in zip(batch, found, strict=True)])
-            states = self._states(batch, encoded, read_by_encoder, wanted)
-            for at, layer in enumerate(wanted.layers):
-                pooled = self._pool(states[layer], rows, first, last, wanted)
-                kept = pooled.to(getattr(torch, wanted.dtype)).cpu().numpy()
-                if not np.isfinite(kept).all():
-                    worst = batch[int(rows[int(np.argmin(np.isfinite(kept).all(axis=1)))])]
-                    where = (
-                        f"layer {layer}, sentence of {len(sentences[worst])} words starting "
-                        f"{' '.join(sentences[worst][:6])!r}"
-                    )
-                    if not torch.isfinite(pooled).all():
-                        raise InputError(
-                            f"{where}: the model gives a value that is not a number; its weights are damaged: use "
-                            "another checkpoint"
-                        )
-                    raise InputError(
-                        f"{where}: a value of {float(pooled.abs().max()):.6g} does not fit {wanted.dtype}; set "
-                        "activations.dtype to float32"
-                    )
-                vectors[at, place] = kept
-            present[place] = True
-
-        batches = _batches(readable, lengths, wanted.batch_subwords)
-        with ThreadPoolExecutor(threads if self._device.type == "cpu" else 1) as pool:
-            for _ in pool.map(run, batches):
-                pass
-        return vectors, present
-
-    def _tokenize(self, sentences: Sequence[Sentence], positions: Sequence[NDArray[np.integer]]) -> list["_SubWords"]:
-        result = []
-        for start in range(0, len(sentences), _TOKENISED_AT_ONCE):
-            batch = range(start, min(start + _TOKENISED_AT_ONCE, len(sentences)))
-            found = self._tokenizer([list(sentences[i]) for i in batch], is_split_into_words=True)
-            for row, i in enumerate(batch):
-                first, last = word_spans(found.word_ids(row), len(sentences[i]))
-                result.append(_SubWords(found["input_ids"][row], first[positions[i]], last[positions[i]]))
-        return result
-
-    def _states(
-        self, batch: list[int], encoded: list["_SubWords"], sources: list["_SubWords"] | None, wanted: Wanted
-    ) -> Any:
-        """Hidden states by layer, each (sentence, subword, hidden); None for the layers not wanted."""
+    def _fill(self, out: torch.Tensor, batch: list[Piece], wanted: Wanted) -> tuple[torch.Tensor, float]:
+        """Put the vectors of a batch into the block; whether all are finite (not yet known to the host), and seconds."""
+        started = time.perf_counter()
+        rows = torch.from_numpy(np.concatenate([p.rows for p in batch])).to(out.device)
+        finite = torch.ones((), dtype=torch.bool, device=out.device)
         with torch.inference_mode():
-            ids, mask = self._pad([encoded[i].ids for i in batch])
-            keep = list(wanted.layers)
-            if wanted.stack == "encoder":
-                stack = self._network.encoder if self._network.config.is_encoder_decoder else self._network
-                return stack(input_ids=ids, attention_mask=mask, output_hidden_states=keep).hidden_states
-            assert sources is not None
-            source_ids, source_mask = self._pad([sources[i].ids for i in batch])
-            start = torch.full_like(ids[:, :1], self._network.config.decoder_start_token_id)
-            return self._network(
-                input_ids=source_ids,
-                attention_mask=source_mask,
-                decoder_input_ids=torch.cat([start, ids[:, :-1]], dim=1),
-                decoder_attention_mask=mask,
-                output_hidden_states=keep,
-                use_cache=False,
-            ).decoder_hidden_states
+            for at, pooled in enumerate(self.pooled(batch, wanted)):
+                kept = pooled.to(out.dtype).to(out.device)
+                out[at].index_copy_(0, rows, kept)
+                finite &= torch.isfinite(kept).all()
+        return finite, time.perf_counter() - started
+
+    def pooled(self, batch: list[Piece], wanted: Wanted) -> list[torch.Tensor]:
+        """(token, hidden) float32 vectors of the batch's words, by wanted layer."""
+        row = np.repeat(np.arange(len(batch)), [len(p.rows) for p in batch])
+        first, last = (np.concatenate([getattr(p, end) for p in batch]) for end in ("first", "last"))
+        with torch.inference_mode():
+            states = self._states(batch, wanted)
+            return [_pool(states[layer], row, first, last, wanted.pooling) for layer in wanted.layers]
+
+    def _states(self, batch: list[Piece], wanted: Wanted) -> Any:
+        """Hidden states by layer, each (sentence, subword, hidden); None for the layers not wanted."""
+        keep = list(wanted.layers)
+        if not self.shape.encoder_decoder or wanted.stack == "encoder":
+            ids, mask = self._pad([p.ids for p in batch])
+            network = self._network.encoder if self.shape.encoder_decoder else self._network
+            given = {"use_cache": False} if self.shape.causal else {}
+            return network(input_ids=ids, attention_mask=mask, output_hidden_states=keep, **given).hidden_states
+        start = self._network.config.decoder_start_token_id
+        ids, mask = self._pad([[start, *p.ids] for p in batch])
+        source_ids, source_mask = self._pad([p.source for p in batch])
+        return self._network(
+            input_ids=source_ids,
+            attention_mask=source_mask,
+            decoder_input_ids=ids,
+            decoder_attention_mask=mask,
+            output_hidden_states=keep,
+            use_cache=False,
+        ).decoder_hidden_states
 
     def _pad(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         width = max(map(len, ids))
-        padded = torch.full((len(ids), width), self._tokenizer.pad_token_id, dtype=torch.long)
+        padded = torch.full((len(ids), width), self._tokenizer.pad_token_id or 0, dtype=torch.long)
         mask = torch.zeros((len(ids), width), dtype=torch.long)
         for row, sentence in enumerate(ids):
             padded[row, : len(sentence)] = torch.tensor(sentence)
             mask[row, : len(sentence)] = 1
-        return padded.to(self._device), mask.to(self._device)
-
-    @staticmethod
-    def _pool(states: torch.Tensor, rows: Any, first: Any, last: Any, wanted: Wanted) -> torch.Tensor:
-        """(token, hidden) vectors of the words that span sub-words first..last of their sentences."""
-        device = states.device
-        row, a, b = (torch.from_numpy(x).to(device) for x in (rows, first, last))
-        if wanted.stack == "decoder" and wanted.decoder_position == "consume":
-            a, b = a + 1, b + 1  # the decoder's input is shifted right: sub-word j is read at j + 1
-        if wanted.pooling == "first":
-            return states[row, a]
-        if wanted.pooling == "last":
-            return states[row, b]
-        total = states[row, a].clone()
-        for step in range(1, int((b - a).max()) + 1 if len(a) else 0):
-            more = a + step <= b
-            total[more] += states[row[more], a[more] + step]
-        return total / (b - a + 1)[:, None]
+        return padded.to(self.device), mask.to(self.device)
 
 
-@dataclass(frozen=True)
-class _SubWords:
-    """A tokenised sentence: ids of its sub-words, and the span of each wanted word."""
-
-    ids: list[int]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
-
-
-def _batches(sentences: list[int], lengths: list[int], budget: int) -> list[list[int]]:
-    """Group sentences of like length; a batch holds at most `budget` sub-words, padding included, or one sentence."""
-    batches: list[list[int]] = []
-    for i in sorted(sentences, key=lengths.__getitem__):
-        if batches and lengths[i] * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
+def _pool(
+    states: torch.Tensor, row: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], pooling: str
+) -> torch.Tensor:
+    """(token, hidden) float32 vectors of the words that span states first..last of their rows."""
+    at, a, b = (torch.from_numpy(x).to(states.device) for x in (row, first, last))
+    if pooling == "first":
+        return states[at, a].float()
+    if pooling == "last":
+        return states[at, b].float()
+    total = states[at, a].float()
+    for step in range(1, int((last - first).max(initial=0)) + 1):
+        more = torch.from_numpy(np.flatnonzero(first + step <= last)).to(states.device)
+        total.index_add_(0, more, states[at[more], a[more] + step].float())
+    return total / (b - a + 1)[:, None]
 
 
 @lru_cache(maxsize=1)
-def open_encoder(model: str) -> Encoder:
+def open_encoder(model: str, compute: str, final_norm: bool, memory: int | None) -> Encoder:
     """The model, loaded once in each process."""
-    return Encoder(model)
+    return Encoder(model, compute, final_norm=final_norm, memory=memory)
+
+
+def cosine_with_float32(
+    encoder: Encoder, model: str, wanted: Wanted, memory: int | None, tokenised: Tokenised, limit: int
+) -> dict[str, list[float]]:
+    """Cosine of the encoder's vectors with those of float32: `mean` and `least` by wanted layer.
+
+    Parameters
+    ----------
+    tokenised
+        Input of which about `limit` pieces, spread evenly over it, are read in both types.
+    """
+    pieces = tokenised.pieces[:: max(1, len(tokenised.pieces) // limit)]
+    exact = Encoder(model, "float32", final_norm=wanted.final_norm, memory=memory)
+    found = [
+        torch.stack(
+            [
+                torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=1).cpu()
+                for a, b in zip(encoder.pooled(batch, wanted), exact.pooled(batch, wanted), strict=True)
+            ]
+        )
+        for batch in batches(pieces, encoder.budget(wanted))
+    ]
+    every = torch.cat(found, dim=1) if found else torch.ones((len(wanted.layers), 1))
+    return {"mean": every.mean(dim=1).tolist(), "least": every.min(dim=1).values.tolist()}

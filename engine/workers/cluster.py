@@ -1,6 +1,6 @@
 """Dask workers: processes of this computer, or a running scheduler. The only user of dask."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,7 +68,7 @@ class ClusterWorkers:
                     "its own; start workers with --nthreads 1, one process a core"
                 )
         self._limits = threadpool_limits(limits=1)
-        self._slots = max(1, sum(self._client.nthreads().values()))
+        self.slots = max(1, sum(self._client.nthreads().values()))
         # half of the workers' memory for held parts, the other half for the work
         self.memory = self._worker_memory * max(1, len(self._client.nthreads())) // 2
         return self
@@ -90,7 +90,7 @@ class ClusterWorkers:
     def _submit(self, function: Callable[..., Any], *args: Any) -> Future:
         return self._client.submit(_guarded, function, *args, pure=False, retries=self._retries)
 
-    def map(self, function: Callable[..., Any], keys: Sequence[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         waiting = iter(keys)
         running: dict[Future, Key] = {}
         ended = as_completed()
@@ -98,7 +98,7 @@ class ClusterWorkers:
             future = self._submit(function, key, *args)
             running[future] = key
             ended.add(future)
-            if len(running) == self._slots * _AHEAD:
+            if len(running) == self.slots * _AHEAD:
                 break
         for future in ended:
             key = running.pop(future)
@@ -122,7 +122,7 @@ class ClusterWorkers:
         running: dict[Key, Future] = {}
         waiting = iter(held.keys)
         for key in held.keys:  # results are taken in key order; at most a window of them exists at once
-            while len(running) < self._slots * _AHEAD and (following := next(waiting, None)) is not None:
+            while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
                 if held.values is not None:
                     running[following] = self._submit(function, following, held.values[following], *shared)
                 else:

@@ -1,6 +1,6 @@
 """The protocol of workers; see `engine.workers.serial` for its meaning in full."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -32,6 +32,8 @@ class Workers(Protocol):
     """Threads that one task may use."""
     memory: int
     """Memory in bytes that parts may take while they are held, over all workers."""
+    slots: int
+    """Tasks that run at once."""
 
     def __enter__(self) -> Self: ...
 
@@ -39,8 +41,8 @@ class Workers(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def map(self, function: Callable[..., Any], keys: Sequence[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
-        """Yield (key, function(key, *args)) as tasks end, in any order.
+    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+        """Yield (key, function(key, *args)) as tasks end, in any order. Keys are taken as workers come free.
 
         Raises
         ------

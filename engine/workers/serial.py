@@ -1,7 +1,7 @@
 """The serial workers: everything in this process. They define the meaning of the verbs."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,8 @@ from schemas.task import Key
 
 class SerialWorkers:
     """One process: one task after the other; the parts of a fold side by side on threads, each with its own algebra."""
+
+    slots = 1
 
     def __init__(self, threads: int = 1, memory: int = 2**30) -> None:
         self.threads, self.memory = threads, memory
@@ -29,7 +31,7 @@ class SerialWorkers:
         self._pool.shutdown(cancel_futures=True)
         self._limits.restore_original_limits()
 
-    def map(self, function: Callable[..., Any], keys: Sequence[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         for key in keys:
             yield key, _call(key, function, key, *args)
 

@@ -27,11 +27,11 @@ DROPPED = "\u200b"
 """A zero-width space: no sub-word is left of it."""
 
 
-def _save(folder: Path, model: Any, tokenizer: Any) -> str:
+def _save(folder: Path, model: Any, tokenizer: Any, scale: float = 0.3) -> str:
     with torch.no_grad():  # larger than the usual initial weights, so that layers and words differ
         for weight in model.parameters():
             if weight.ndim > 1:
-                weight.copy_(0.3 * torch.randn_like(weight))
+                weight.copy_(scale * torch.randn_like(weight))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(folder)
@@ -94,7 +94,8 @@ def save_mt5(folder: Path) -> str:
         pad_token_id=0,
         eos_token_id=1,
     )
-    return _save(folder, MT5Model(config), T5Tokenizer(vocab=vocabulary, extra_ids=0))
+    # T5 does not scale its attention scores: larger weights would multiply rounding errors
+    return _save(folder, MT5Model(config), T5Tokenizer(vocab=vocabulary, extra_ids=0), scale=0.15)
 
 
 def _sub_words(tokenizer: Any, sentence: Sequence[str]) -> tuple[list[int], list[list[int]]]:

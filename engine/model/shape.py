@@ -1,0 +1,115 @@
+"""What a model can give and how large it is, known from its configuration and file heads, without its weights."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from schemas.errors import InputError
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+_READ_BOTH_WAYS = ("xlnet", "bert-generation")
+"""Classes that have a causal head and no masked one, and whose words nevertheless see what follows."""
+
+_ROBERTA_LIKE = ("camembert", "data2vec-text", "longformer", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod")
+"""Classes whose positions start after the padding index."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model can give."""
+
+    hidden: int
+    """Length of a vector."""
+    layers: dict[str, int]
+    """Number of blocks of each stack; layer indices run from 0 (embedding output) to this."""
+    max_subwords: int | None
+    """Longest input in sub-words, special ones included; None where any length goes."""
+    parameters: int
+    """Number of weights: counted in the heads of its safetensors files, else a rough number from the configuration."""
+    inner: int
+    """Width of a block's inner layer."""
+    causal: bool
+    """Whether it is a decoder alone (GPT-2, Llama and their like): its decoder reads what it is given, unshifted."""
+
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether an encoder reads a source while the decoder reads its translation."""
+        return len(self.layers) == 2
+
+
+def describe(model: str) -> Shape:
+    """Read what a model can give from its configuration, without its weights.
+
+    Raises
+    ------
+    InputError
+        There is no such model, or its configuration cannot be read.
+    """
+    try:
+        whole = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{model}: expected a model folder in transformers' format or a hub name, but no configuration could be "
+            f"read ({str(error).splitlines()[0]}); a folder beside the study file is written with ./ before it"
+        ) from error
+    config = whole if whole.is_encoder_decoder else whole.get_text_config()
+    name = whole.model_type
+    causal = not whole.is_encoder_decoder and (
+        bool(getattr(config, "is_decoder", False))
+        or name in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(MODEL_FOR_MASKED_LM_MAPPING_NAMES) - {*_READ_BOTH_WAYS}
+    )
+    blocks = int(config.num_hidden_layers)
+    layers = {"decoder" if causal else "encoder": blocks}
+    if whole.is_encoder_decoder:
+        layers["decoder"] = int(getattr(config, "num_decoder_layers", None) or config.num_hidden_layers)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and name in _ROBERTA_LIKE:
+        positions -= config.pad_token_id + 1
+    hidden = int(config.hidden_size)
+    inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 0) or 4 * hidden)
+    rough = sum(layers.values()) * (4 * hidden * hidden + 3 * hidden * inner) + int(config.vocab_size) * hidden
+    return Shape(hidden, layers, positions, _counted(model) or rough, inner, causal)
+
+
+def _counted(model: str) -> int:
+    """Number of weights in the safetensors files of a folder; 0 where there are none that can be read."""
+    count = 0
+    for path in Path(model).glob("*.safetensors") if Path(model).is_dir() else ():
+        try:
+            with path.open("rb") as file:
+                head: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        except (OSError, ValueError, OverflowError, MemoryError):
+            return 0  # a damaged file is named when the model is loaded
+        count += sum(math.prod(entry["shape"]) for key, entry in head.items() if key != "__metadata__")
+    return count
+
+
+def identity(model: str) -> str:
+    """Short hash of a model's content: configuration and tokenizer whole, of weights 64 pieces of 64 KiB and the size.
+
+    Weights that were trained differ everywhere, so pieces tell them apart in milliseconds at any size. A model of a
+    hub is known by its revision.
+    """
+    if not Path(model).is_dir():
+        return f"{model}@{getattr(AutoConfig.from_pretrained(model), '_commit_hash', None)}"
+    found = hashlib.sha256()
+    for path in sorted(Path(model).iterdir()):
+        if path.suffix in (".json", ".txt", ".model"):
+            found.update(path.name.encode() + path.read_bytes())
+        elif path.suffix == ".safetensors":
+            size = path.stat().st_size
+            found.update(f"{path.name} {size}".encode())
+            with path.open("rb") as file:
+                for piece in range(64):
+                    file.seek(size * piece // 64)
+                    found.update(file.read(2**16))
+    return found.hexdigest()[:16]

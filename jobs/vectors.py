@@ -1,0 +1,195 @@
+"""The activations stage of a study: stores laid out or grown, shards handed out in groups, and what they took."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from engine import activations, store
+from engine.workers.protocol import Workers
+from jobs.tasks import Context, Outcome, perform_shards
+from schemas.corpus import SELECTION
+from schemas.errors import InputError
+from schemas.task import Key, Record
+
+Part = tuple[str, ...]
+
+_TASKS_A_WORKER = 8
+"""Tasks that each worker gets at least while shards suffice: enough for an even load."""
+
+_SHARDS_A_TASK = 64
+"""Shards of a task at most; a task that is lost is done again from its first unwritten shard."""
+
+_WORK = {"text": "text", "model": "model", "copy": "copy", "encode": "compression", "disk": "disk"}
+
+logger = logging.getLogger(__name__)
+
+
+def groups(keys: Sequence[Key], slots: int) -> Iterator[Key]:
+    """Keys of shards that follow one another, joined into tasks; each shard is in exactly one.
+
+    Examples
+    --------
+    >>> [str(key) for key in groups([Key("a", ("p",), i, i + 2) for i in range(0, 40, 2)], 1)]
+    ['a/p/0-6', 'a/p/6-12', 'a/p/12-18', 'a/p/18-24', 'a/p/24-30', 'a/p/30-36', 'a/p/36-40']
+    """
+    size = min(_SHARDS_A_TASK, -(-len(keys) // (_TASKS_A_WORKER * slots)))
+    joined: Key | None = None
+    shards = 0
+    for key in keys:
+        if joined is not None and (joined.part, joined.stop) == (key.part, key.start) and shards < size:
+            joined, shards = Key(key.stage, key.part, joined.start, key.stop), shards + 1
+            continue
+        if joined is not None:
+            yield joined
+        joined, shards = key, 1
+    if joined is not None:
+        yield joined
+
+
+def work(
+    keys: Sequence[Key], left: Sequence[Key], context: Context, workers: Workers, note: Callable[[str], None]
+) -> Iterator[int]:
+    """Write the vectors that are left; yields the number of shards that are done, less those to be done again.
+
+    Parameters
+    ----------
+    keys
+        All shards of the stage.
+    left
+        Those without a record.
+    note
+        Told how fast it goes.
+    """
+    wide: dict[Part, str] = {}
+    watched = _Watched(left, note)
+    for part in dict.fromkeys(key.part for key in left):
+        _lay_out(part, context)
+    yield from _hand_out(left, context, workers, watched, wide)
+    for part, reason in wide.items():
+        logger.warning("%s: %s; its vectors are stored as float32", "/".join(part), reason)
+        again = [key for key in keys if key.part == part]
+        yield -_undo(again, context)
+        store.remove(context.extractions[part].path)
+        _lay_out(part, context, dtype="float32")
+        yield from _hand_out(again, context, workers, watched, {})
+    watched.end()
+
+
+def _hand_out(
+    left: Sequence[Key], context: Context, workers: Workers, watched: "_Watched", wide: dict[Part, str]
+) -> Iterator[int]:
+    """Map tasks over workers; those of a part in which a value did not fit are no longer handed out."""
+    tasks: Iterable[Key] = (key for key in groups(left, workers.slots) if key.part not in wide)
+    for key, outcomes in workers.map(perform_shards, tasks, context):
+        written = [outcome for outcome in outcomes if "overflow" not in outcome]
+        wide |= {key.part: outcome["overflow"] for outcome in outcomes if "overflow" in outcome}
+        activations.record_error(context.extractions[key.part].path, written)
+        watched.add(written)
+        yield len(written)
+
+
+def _lay_out(part: Part, context: Context, dtype: str | None = None) -> None:
+    """Make the store of a part, if it is not there; a store of other settings is replaced."""
+    task = context.extractions[part]
+    fingerprint = context.fingerprint(Key("activations", part))
+    held = store.attributes(task.path)
+    if held is not None and held.get("fingerprint") != fingerprint:
+        store.remove(task.path)
+        held = None
+    chosen = dtype or context.study.activations.dtype
+    if chosen == "auto":  # a store that was made wide stays so
+        chosen = str(store.dtype(task.path, "activation")) if held is not None else "float16"
+    selection = store.load(task.selection, SELECTION)
+    activations.setup(
+        task,
+        context.study.activations,
+        selection.sizes["token"],
+        dtype=chosen,
+        fingerprint=fingerprint,
+        vectors=context.vector_fingerprint(part),
+    )
+
+
+def _undo(keys: Sequence[Key], context: Context) -> int:
+    """Delete the records of some shards; returns how many there were."""
+    records = store.read_records(context.layout.records)
+    done = [str(key) for key in keys if str(key) in records]
+    for name in done:
+        store.delete_record(context.layout.records, name)
+    return len(done)
+
+
+def set_aside(context: Context) -> None:
+    """Make stores of vectors that no longer fit the study's text or settings the previous ones, to take vectors from.
+
+    Raises
+    ------
+    InputError
+        The settings that decide a vector have changed, so none can be taken.
+    """
+    for part, task in context.extractions.items():
+        held = store.attributes(task.path)
+        if held is not None and held.get("vectors") != context.vector_fingerprint(part):
+            raise InputError(
+                f"{task.path}: was made with another model or with settings that change every vector; a study grows by "
+                "sentences, languages, layers and selection. Restore them, or choose another directory with --out"
+            )
+    for task in context.extractions.values():
+        if store.attributes(task.path) is None:
+            continue
+        if store.attributes(task.previous) is None:
+            store.move(task.path, task.previous)
+        else:  # of a study that grew again before it was whole
+            store.remove(task.path)
+
+
+def forget_previous(context: Context) -> None:
+    """Remove what was set aside, once the new stores are whole."""
+    for task in context.extractions.values():
+        store.remove(task.previous)
+
+
+class _Watched:
+    """How fast the stage goes."""
+
+    def __init__(self, left: Sequence[Key], note: Callable[[str], None]) -> None:
+        self._tokens = sum(key.stop - key.start for key in left)
+        self._note, self._started = note, time.monotonic()
+        self._outcomes: list[Outcome] = []
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        self._outcomes += outcomes
+        done = sum(outcome["tokens"] for outcome in self._outcomes)
+        seconds = max(time.monotonic() - self._started, 1e-6)
+        sentences, nbytes = (sum(outcome[name] for outcome in self._outcomes) for name in ("sentences", "bytes"))
+        left = (self._tokens - done) * seconds / max(done, 1)
+        self._note(
+            f"{sentences:,} sentences, {done / seconds:,.0f} words/s, {nbytes / seconds / 1e6:,.1f} MB/s, "
+            f"{max(left, 0):,.0f} s left"
+        )
+
+    def end(self) -> None:
+        if self._outcomes:
+            self._note(limit(self._outcomes))
+
+
+def limit(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """Which part of the work took longest, with seconds and bytes of each.
+
+    Parts overlap: text, vectors and writing of three shards go on side by side.
+
+    Examples
+    --------
+    >>> limit([{"seconds": {"text": 0.5, "model": 9.0, "copy": 0.0, "encode": 1.0, "disk": 2.0}, "bytes": 3_000_000}])
+    'limit: model (text 0.5 s, model 9.0 s, copy 0.0 s, compression 1.0 s, disk 2.0 s; 3.0 MB)'
+    """
+    seconds = {name: sum(outcome["seconds"][name] for outcome in outcomes) for name in _WORK}
+    longest = max(seconds, key=lambda name: seconds[name])
+    each = ", ".join(f"{_WORK[name]} {value:.1f} s" for name, value in seconds.items())
+    return f"limit: {_WORK[longest]} ({each}; {sum(outcome['bytes'] for outcome in outcomes) / 1e6:,.1f} MB)"
+
+
+def outcomes(records: Iterable[Record]) -> list[Outcome]:
+    """Outcomes of the shards among some records."""
+    return [record.outcome for record in records if record.key.startswith("activations/")]
