@@ -16,7 +16,8 @@ from engine.kernels.shards import shard_ranges
 from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_float32, open_encoder
 from engine.model.pieces import Tokenised
 from engine.model.shape import describe
-from engine.text import sentence_offsets, some_sentences
+from engine.previous import Known, find
+from engine.text import sentences_of, some_sentences
 from schemas import study
 from schemas.activations import ACTIVATIONS
 from schemas.corpus import CORPUS
@@ -110,13 +111,16 @@ class _Shard:
 
     key: Key
     started: float
-    token_id: NDArray[np.int64]
     described: dict[str, NDArray[Any]]
     """Arrays (token) that say what the tokens are."""
     sentences: int
     text_seconds: float
     cosine: dict[str, list[float]] | None
     """Error of the first shard's vectors where they are not computed in float32."""
+    known: Known | None
+    """Tokens whose vectors are taken from the previous store."""
+    computed: NDArray[np.int64]
+    """Places in the shard of the tokens whose vectors are computed."""
 
 
 def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], Any]) -> list[Outcome]:
@@ -159,28 +163,30 @@ def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], An
 
 
 def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -> tuple[_Shard, Tokenised]:
-    """Read the text of a shard's tokens and cut it into sub-words."""
+    """Read the text of a shard's tokens, and cut into sub-words the sentences whose vectors are not known."""
     started, clock = time.time(), time.perf_counter()
     tokens = store.read_rows(task.selection, "token_id", np.arange(key.start, key.stop))
-    offsets = sentence_offsets(corpus, task.language)
-    sentence = np.searchsorted(offsets, tokens, side="right") - 1
-    numbers, first = np.unique(sentence, return_index=True)
-    positions = np.split(tokens - offsets[sentence], first[1:])
-    sentences = some_sentences(corpus, task.language, numbers)
-    sources = some_sentences(corpus, task.source, numbers) if task.source else None
-    tokenised = encoder.tokenise(sentences, positions, task.wanted, sources)
-    words = [words[i] for words, where in zip(sentences, positions, strict=True) for i in where]
+    numbers, sentences, positions = sentences_of(corpus, task.language, tokens)
+    counts = np.array([len(p) for p in positions])
     described = {
         "token_id": tokens,
-        "word": np.array(words, dtype=object),
-        "sentence": np.repeat(numbers, [len(p) for p in positions]).astype(np.int32),
+        "word": np.array([s[i] for s, where in zip(sentences, positions, strict=True) for i in where], dtype=object),
+        "sentence": np.repeat(numbers, counts).astype(np.int32),
         "position": np.concatenate(positions).astype(np.int32),
     }
+    known, computed = None, np.arange(len(tokens))
+    if store.attributes(task.previous) is not None:
+        known = find(task.previous, described["sentence"], described["position"])
+        computed = known.missing(len(tokens), task.wanted.layers)
+        chosen = np.split(np.isin(np.arange(len(tokens)), computed), np.cumsum(counts)[:-1])
+        positions = [where[keep] for where, keep in zip(positions, chosen, strict=True)]
+    sources = some_sentences(corpus, task.source, numbers) if task.source else None
+    tokenised = encoder.tokenise(sentences, positions, task.wanted, sources)
     seconds = time.perf_counter() - clock
     cosine = None
     if key.start == 0 and task.wanted.compute != "float32":
         cosine = cosine_with_float32(encoder, task.model, task.wanted, task.memory, tokenised, _CHECKED)
-    return _Shard(key, started, tokens, described, len(numbers), seconds, cosine), tokenised
+    return _Shard(key, started, described, len(numbers), seconds, cosine, known, computed), tokenised
 
 
 def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[Key, float, Outcome], Any]) -> Outcome:
@@ -192,11 +198,13 @@ def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[K
             raise
         return {"overflow": str(error)}
     key = shard.key
-    written = _write(block, shard, task)
+    vectors, present = _whole(block, shard, task)
+    written = _write(vectors, present, shard, task)
     outcome: Outcome = {
         "tokens": key.stop - key.start,
+        "computed": len(shard.computed),
         "sentences": shard.sentences,
-        "absent": block.dropped + block.too_long,
+        "absent": int((~present).sum()),
         "dropped": block.dropped,
         "too_long": block.too_long,
         "bytes": written.nbytes,
@@ -215,15 +223,32 @@ def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[K
     return outcome
 
 
-def _write(block: Block, shard: _Shard, task: Extraction) -> store.Written:
+def _whole(block: Block, shard: _Shard, task: Extraction) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Vectors and presence of all tokens of a shard: the computed ones, and those of the previous store."""
+    if shard.known is None:
+        return block.vectors, block.present
+    layers, _, hidden = block.vectors.shape
+    tokens = shard.key.stop - shard.key.start
+    vectors = np.full((layers, tokens, hidden), np.nan, block.vectors.dtype)
+    vectors[:, shard.computed] = block.vectors
+    present = np.zeros(tokens, bool)
+    present[shard.computed] = block.present
+    shard.known.fill(vectors, task.wanted.layers)
+    present[shard.known.places] = True
+    return vectors, present
+
+
+def _write(
+    vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Shard, task: Extraction
+) -> store.Written:
     """Write one layer after the other: the codecs copy what they write, so memory stays at a few shards."""
     written = store.Written()
     for at in range(len(task.wanted.layers)):
-        vectors = block.vectors[at : at + 1]
+        layer = vectors[at : at + 1]
         if task.keep_bits is not None:
-            vectors = store.round_bits(vectors, task.keep_bits)
-        written += store.write_region(task.path, "activation", vectors, layer=at, token=shard.key.start)
-    for name, values in (shard.described | {"present": block.present}).items():
+            layer = store.round_bits(layer, task.keep_bits)
+        written += store.write_region(task.path, "activation", layer, layer=at, token=shard.key.start)
+    for name, values in (shard.described | {"present": present}).items():
         written += store.write_region(task.path, name, values, token=shard.key.start)
     return written
 

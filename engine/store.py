@@ -8,6 +8,7 @@ import errno
 import json
 import shutil
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -380,6 +381,19 @@ def save(path: str, schema: Schema, dataset: xr.Dataset, **provenance: Any) -> N
 def _guarded(dataset: xr.Dataset) -> dict[Any, Any]:
     """Encoding with a checksum in every chunk: a damaged one is an error, never a wrong number."""
     return {name: {"compressors": [ZstdCodec(level=1, checksum=True)]} for name in dataset.variables}
+
+
+def size(path: str, name: str) -> int:
+    """Length of the first dimension of a stored array."""
+    with undamaged(f"{path}/{name}"):
+        return int(zarr.open_array(path, path=name, mode="r").shape[0])
+
+
+def bisect(path: str, name: str, value: int) -> int:
+    """First index of an increasing stored array (item) whose value is at least `value`; reads few chunks."""
+    with undamaged(f"{path}/{name}"):
+        array = zarr.open_array(path, path=name, mode="r")
+        return bisect_left(range(array.shape[0]), value, key=lambda i: int(np.asarray(array[i])))
 
 
 def dtype(path: str, name: str) -> np.dtype[Any]:

@@ -40,3 +40,13 @@ def some_sentences(corpus: xr.Dataset, language: str, numbers: NDArray[np.intege
     low, high = int(offsets[numbers[0]]), int(offsets[numbers[-1] + 1])
     flat = corpus.token_type[low:high].values - types.start
     return [forms[flat[offsets[n] - low : offsets[n + 1] - low]].tolist() for n in numbers]
+
+
+def sentences_of(
+    corpus: xr.Dataset, language: str, tokens: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], list[list[str]], list[NDArray[np.int64]]]:
+    offsets = sentence_offsets(corpus, language)
+    sentence = np.searchsorted(offsets, tokens, side="right") - 1
+    numbers, first = np.unique(sentence, return_index=True)
+    positions = np.split(tokens - offsets[sentence], first[1:])
+    return numbers, some_sentences(corpus, language, numbers), positions

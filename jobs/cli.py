@@ -41,14 +41,18 @@ Out = Annotated[str | None, typer.Option("--out", "-o", help="Study directory (d
 MachineFile = Annotated[
     str | None, typer.Option("--machine", "-m", help="Machine file (YAML) (default: this process).")
 ]
+Grow = Annotated[
+    bool,
+    typer.Option("--grow", help="Take up more sentences, languages, layers or another selection; vectors are kept."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 @app.command("run")
-def run_study(study: StudyPath, out_dir: Out = None, machine: MachineFile = None) -> None:
+def run_study(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, grow: Grow = False) -> None:
     """Run a study; what is done already is kept, so running again goes on where it stopped."""
     loaded, layout = files.load_study(study, out_dir)
-    results = execute(loaded, layout, files.load_machine(machine))
+    results = execute(loaded, layout, files.load_machine(machine), grow=grow)
     report(results, loaded, layout)
 
 
@@ -152,7 +156,7 @@ def schema() -> None:
     sys.stdout.write(files.json_schema() + "\n")
 
 
-def execute(study: Study, layout: Layout, machine: Machine) -> xr.DataTree:
+def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:
     """Run a study with a progress bar on standard error."""
     columns = [
         TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -167,7 +171,7 @@ def execute(study: Study, layout: Layout, machine: Machine) -> xr.DataTree:
             progress.update(bars[event.stage], completed=event.done, note=event.note)
 
         try:
-            return run(study, layout, workers, machine.memory_bytes, watch)
+            return run(study, layout, workers, machine.memory_bytes, watch, grow=grow)
         except KeyboardInterrupt as stop:
             progress.stop()
             err.print("stopped; finished tasks are kept, run again to go on")

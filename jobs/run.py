@@ -41,7 +41,15 @@ class Event:
 Watch = Callable[[Event], None]
 
 
-def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watch = lambda _: None) -> xr.DataTree:
+def run(
+    study: Study,
+    layout: Layout,
+    workers: Workers,
+    memory: int,
+    watch: Watch = lambda _: None,
+    *,
+    grow: bool = False,
+) -> xr.DataTree:
     """Bring a study to its end, doing only what no record says is done; returns the results, which are also written.
 
     Parameters
@@ -50,6 +58,9 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
         Bytes that a worker may use; the plan must keep within.
     watch
         Told of every finished task.
+    grow
+        Whether the text may have got more sentences, and the study other languages, layers, selection or settings of
+        later stages. Vectors that are stored are kept; what depends on the change is done again.
 
     Raises
     ------
@@ -59,17 +70,22 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
         A task failed; everything finished before stays.
     """
     context = stages.context(study, layout, workers.threads, memory)
-    done, stale = records(context)
-    check_text(context, done)
+    done, stale = records(context, grow=grow)
+    if check_text(context, done, grow=grow):
+        done, stale = {}, [*done, *stale]
     text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
+    if grow:
+        vectors.set_aside(context, stale)
     files.freeze(study, layout)
     for folder in layout.folders:
         store.sweep_partial_files(folder)
         store.remove(f"{folder}.partial")
     for name in stale:  # first, so that a run which is killed halfway leaves no record of other settings behind
         store.delete_record(layout.records, name)
+    for part in dict.fromkeys(tuple(name.split("/")[1:4]) for name in stale if name.startswith("concepts/")):
+        store.remove(layout.concepts(*part))
     if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
@@ -85,11 +101,18 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
         for done_now in _work(stage, left, context, text, workers, note):
             finished += done_now
             watch(Event(stage.name, finished, len(stage.keys)))
+        if stage.name == "activations":
+            vectors.forget_previous(context)
     return finish(context, text)
 
 
-def records(context: Context) -> tuple[dict[str, Record], list[str]]:
+def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record], list[str]]:
     """Records of the finished tasks that the study's settings still allow, and the names of those to do again.
+
+    Parameters
+    ----------
+    grow
+        Whether costly tasks may be done again.
 
     Raises
     ------
@@ -106,13 +129,14 @@ def records(context: Context) -> tuple[dict[str, Record], list[str]]:
             continue  # a checkpoint that the study no longer names
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
-        elif stage == "counts":  # counts cost seconds and follow the number of translations: made again
+        elif stage == "counts" or grow:  # counts cost seconds and follow the number of translations: made again
             stale.append(name)
         else:
             changed = "; ".join(files.changes(context.study, context.layout)) or "its settings"
             raise InputError(
                 f"{context.layout.root}: made with other settings ({changed}); {name} would have to be done again. "
-                "Choose another directory with --out, restore the settings, or delete the directory"
+                "Run with --grow to keep the vectors and do again what depends on the change, choose another directory "
+                "with --out, restore the settings, or delete the directory"
             )
     return kept, stale
 

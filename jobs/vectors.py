@@ -98,8 +98,9 @@ def _lay_out(part: Part, context: Context, dtype: str | None = None) -> None:
         store.remove(task.path)
         held = None
     chosen = dtype or context.study.activations.dtype
-    if chosen == "auto":  # a store that was made wide stays so
-        chosen = str(store.dtype(task.path, "activation")) if held is not None else "float16"
+    if chosen == "auto":  # a store that was made wide stays so, and so does what grows from it
+        made = [path for path in (task.path, task.previous) if store.attributes(path) is not None]
+        chosen = str(store.dtype(made[0], "activation")) if made else "float16"
     selection = store.load(task.selection, SELECTION)
     activations.setup(
         task,
@@ -120,22 +121,29 @@ def _undo(keys: Sequence[Key], context: Context) -> int:
     return len(done)
 
 
-def set_aside(context: Context) -> None:
+def set_aside(context: Context, stale: Sequence[str]) -> None:
     """Make stores of vectors that no longer fit the study's text or settings the previous ones, to take vectors from.
+
+    Parameters
+    ----------
+    stale
+        Names of the records that no longer hold.
 
     Raises
     ------
     InputError
         The settings that decide a vector have changed, so none can be taken.
     """
-    for part, task in context.extractions.items():
+    outdated = {tuple(name.split("/")[1:4]) for name in stale if name.startswith("activations/")}
+    stores = [(context.extractions[part], context.vector_fingerprint(part)) for part in sorted(outdated)]
+    for task, expected in stores:
         held = store.attributes(task.path)
-        if held is not None and held.get("vectors") != context.vector_fingerprint(part):
+        if held is not None and held.get("vectors") != expected:
             raise InputError(
                 f"{task.path}: was made with another model or with settings that change every vector; a study grows by "
                 "sentences, languages, layers and selection. Restore them, or choose another directory with --out"
             )
-    for task in context.extractions.values():
+    for task, _ in stores:
         if store.attributes(task.path) is None:
             continue
         if store.attributes(task.previous) is None:
