@@ -16,7 +16,7 @@ from engine import store
 from engine.exchange.conceptx import export_conceptx, import_conceptx, vocab_of
 from engine.exchange.neurox_hdf5 import export_neurox_hdf5, import_neurox_hdf5
 from engine.exchange.neurox_json import export_neurox_json, import_neurox_json
-from engine.exchange.stream import Exchanged, Watch
+from engine.exchange.stream import Exchanged, Watch, kind
 from schemas.activations import ACTIVATIONS
 from schemas.errors import InputError
 
@@ -111,7 +111,7 @@ def import_activations(
     for given in (file, *([vocab or vocab_of(file)] if form == "conceptx" else [])):
         if not Path(given).is_file():
             raise InputError(f"{given}: expected a {form} file, found {'a folder' if Path(given).is_dir() else 'none'}")
-    _check_out(out, force, replaceable=(store.attributes(out) or {}).get("colign_dataset") == ACTIVATIONS.name)
+    _check_out(out, force, replaceable=kind(out) == ACTIVATIONS.name)
     options = {"vocab": vocab} if form == "conceptx" else {}
     with _progress() as watch:
         done = _IMPORTS[form](file, out, dtype=dtype, layers=layer or None, watch=watch, **options)

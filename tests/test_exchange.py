@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine import store
-from engine.exchange import stream
+from engine.exchange import new_store, stream
 from engine.exchange.conceptx import export_conceptx, import_conceptx
 from engine.exchange.neurox_hdf5 import export_neurox_hdf5, import_neurox_hdf5
 from engine.exchange.neurox_json import export_neurox_json, import_neurox_json
 from schemas.activations import ACTIVATIONS
 from schemas.errors import InputError
-from tests.small_study import call
+from tests.oracles.vectors import save_bert
+from tests.small_study import SENTENCES, SmallStudy, call
 
 WORDS = ["der", "a|||b", "|||", "größe", "كتب", "\U0001f408", '"', "(Occurrence", "2)", "1", "-"]
 
@@ -76,7 +77,7 @@ def random(layers: int, tokens: int, hidden: int = 3, dtype: str = "float32") ->
 
 @st.composite
 def stores(draw: st.DrawFn) -> dict[str, Any]:
-    sentences = draw(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6), min_size=1, max_size=6))
+    sentences = draw(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), min_size=1, max_size=5))
     tokens = sum(map(len, sentences))
     dtype = draw(st.sampled_from(["float16", "float32"]))
     seed = draw(st.integers(0, 99))
@@ -144,7 +145,7 @@ def test_round_trip(folder: Path, out_of: Export, into: Export, name: str, made:
 
 
 def test_import__shards_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SHARD_BYTES", 2 * 2 * 4 * 5000)
+    monkeypatch.setattr(new_store, "SHARD_BYTES", 2 * 2 * 4 * 5000)
     vectors = random(2, 9000, 2)
     save(tmp_path / "one.zarr", [["a", "b", "c"]] * 3000, vectors, chunk=512, shard=1024)
     export_neurox_hdf5(str(tmp_path / "one.zarr"), str(tmp_path / "a.hdf5"))
@@ -386,6 +387,8 @@ BAD = [
          "point.npy"),
     Case("field", npy(np.ones((2, 3)), [KEYS[0], "a|||1|||x|||0"]),
          ("vocab.npy, record 1 ('a|||1|||x|||0'): the sentence is 'x'",), "point.npy"),
+    Case("field of many digits", npy(np.ones((2, 3)), [KEYS[0], f"a|||1|||{'9' * 5000}|||0"]), ("the sentence is '9",),
+         "point.npy"),
     Case("points NaN", npy([[1.0], [np.nan]], KEYS), ("point.npy, record 1 ('a'), layer 0: value 0 is nan",),
          "point.npy"),
     Case("pickled", npy(np.array([{}, {}], object), KEYS), ("point.npy: cannot be read as .npy", "Pickled", "never"),
@@ -422,6 +425,7 @@ def stored(tmp_path: Path) -> str:
     ("arguments", "says"),
     [
         (["none.zarr", "-o", "a.json"], "none.zarr: expected an activations store, found none"),
+        (["there.json", "-o", "a.json"], "there.json: expected an activations store, found none"),
         (["act.zarr", "-o", "a.txt"], "a.txt: its ending does not tell the format; give --format"),
         (["act.zarr", "-o", "a.json", "--layer", "7"], "act.zarr: has no layer 7; it has 0, 1"),
         (["act.zarr", "-o", "point.npy"], "would be 0, 1; choose one with --layer"),
@@ -491,6 +495,18 @@ def test_commands__there_and_back_again(
     with pytest.raises(InputError, match="folder that is not an activations store"):
         import_conceptx(str(point), str(tmp_path / "mine"))
     assert (tmp_path / "mine" / "precious").exists()
+
+
+@pytest.mark.slow
+def test_export__every_word_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)
+    study = SmallStudy(tmp_path / "small", save_bert(tmp_path / "model", positions=64))
+    study.set("selection", {"min_count": 1, "max_count": 999})
+    assert call(monkeypatch, "run", study.file) == 0
+    vectors = study.directory / "activations" / "tiny" / "encoder" / "de.zarr"
+    assert call(monkeypatch, "export", vectors, "-o", tmp_path / "a.json") == 0
+    sentences = [json.loads(line)["features"] for line in (tmp_path / "a.json").read_text().splitlines()]
+    assert [" ".join(word["token"] for word in words) for words in sentences] == SENTENCES["de"]
 
 
 def test_hdf5__without_h5py(stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

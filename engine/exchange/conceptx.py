@@ -8,7 +8,7 @@ there, both from 0. ConceptX counts occurrences from 1, the alignment scripts of
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from engine.exchange import stream
-from engine.exchange.stream import Block, Exchanged, Stored, Watch, import_blocks, number, unwatched, whole
+from engine.exchange.new_store import import_blocks
+from engine.exchange.stored import Stored
+from engine.exchange.stream import Block, Exchanged, Watch, number, unwatched, whole
 from engine.kernels.shards import shard_ranges
 from schemas.errors import InputError
 
@@ -178,7 +180,7 @@ def _open(path: str) -> NDArray[Any]:
         ) from error
 
 
-def _blocks(source: str, vocab: str, watch: Watch, what: str) -> Iterator[Block]:
+def _blocks(source: str, vocab: str, watch: Watch, what: str) -> Generator[Block, None, None]:
     tokens, hidden = _open(source).shape
     rows = max(1, stream.BLOCK_BYTES // max(hidden, 1) // 8)
     for start, stop in shard_ranges(tokens, rows):

@@ -8,13 +8,15 @@ read here. The JSON string holds the words of all sentences and is held in memor
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from engine.exchange.stream import Block, Exchanged, Stored, Watch, import_blocks, number, unwatched, whole
+from engine.exchange.new_store import import_blocks
+from engine.exchange.stored import Stored
+from engine.exchange.stream import Block, Exchanged, Watch, number, unwatched, whole
 from schemas.errors import InputError
 
 _INDEX = ("sentence_to_index", "sentence_to_idx")
@@ -144,7 +146,9 @@ def _index(file: Any, source: str) -> list[tuple[int, str, str]]:
     return order
 
 
-def _sentences(file: Any, order: list[tuple[int, str, str]], source: str, watch: Watch, what: str) -> Iterator[Block]:
+def _sentences(
+    file: Any, order: list[tuple[int, str, str]], source: str, watch: Watch, what: str
+) -> Generator[Block, None, None]:
     for done, (sentence, name, text) in enumerate(order, 1):
         place = f'{source}, dataset "{name}"'
         dataset = file[name]

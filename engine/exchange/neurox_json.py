@@ -9,14 +9,16 @@ counts `index` from 0 among the layers of the file; here it is the number of the
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.exchange.stream import Block, Exchanged, Stored, Watch, import_blocks, number, unwatched, whole
+from engine.exchange.new_store import import_blocks
+from engine.exchange.stored import Stored
+from engine.exchange.stream import Block, Exchanged, Watch, number, unwatched, whole
 from schemas.errors import InputError
 
 _LAYER = '{"index": 0, "values": [0.5, ...]}'
@@ -79,7 +81,8 @@ def import_neurox_json(
     dtype
         Type on disk: float16 or float32.
     layers
-        Numbers of the file's layers, in its order, in place of `index`.
+        Numbers of the file's layers, in its order, in place of `index`; give them for what NeuroX wrote with
+        `filter_layers` or `decompose_layers`, since it counts `index` from 0 there.
     """
     return import_blocks(
         source,
@@ -91,7 +94,7 @@ def import_neurox_json(
     )
 
 
-def _sentences(source: str, watch: Watch, what: str) -> Iterator[Block]:
+def _sentences(source: str, watch: Watch, what: str) -> Generator[Block, None, None]:
     size, done, before = Path(source).stat().st_size, 0, -1
     with open(source, "rb") as file:
         if (start := file.read(64).lstrip()) and not start.startswith(b"{"):
