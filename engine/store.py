@@ -465,8 +465,8 @@ def load_tree(path: str) -> xr.DataTree:
 
 def attributes(path: str) -> dict[str, Any] | None:
     """Attributes of a group, or None when there is no such group."""
-    try:
-        with undamaged(path):
+    with undamaged(path):
+        try:
             return dict(zarr.open_group(path, mode="r").attrs)
-    except FileNotFoundError:
-        return None
+        except FileNotFoundError:  # also a folder that is no group
+            return None

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from engine.workers.create import create
-from jobs import demo, files, stages
+from jobs import convert, demo, files, stages
 from jobs.layout import Layout
 from jobs.plan import check_budget, rows, size
 from jobs.run import Event, are_current, check_text, records, run
@@ -154,6 +154,10 @@ def run_demo(
 def schema() -> None:
     """Print the JSON Schema of the study file, for completion in editors."""
     sys.stdout.write(files.json_schema() + "\n")
+
+
+app.command("import")(convert.import_activations)
+app.command("export")(convert.export_activations)
 
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:

@@ -30,6 +30,7 @@ OWNER = {  # heavy library -> the one module, or package, that may import it
     "dask": "engine.workers.cluster",
     "distributed": "engine.workers.cluster",
     "thot": "engine.links",
+    "h5py": "engine.exchange.neurox_hdf5",
 }
 ALLOWED = {  # layers that may import only these libraries, and the standard library
     "schemas": {"numpy", "xarray", "pydantic", "pandera"},
@@ -166,7 +167,7 @@ def test_violations__what_is_allowed(tmp_path: Path) -> None:
     assert violations(tmp_path) == []
 
 
-HEAVY = ("torch", "transformers", "dask", "distributed", "cuml", "cupy", "sklearn", "thot", "matplotlib")
+HEAVY = ("torch", "transformers", "dask", "distributed", "cuml", "cupy", "sklearn", "thot", "matplotlib", "h5py")
 
 
 def printed(*lines: str) -> list[str]:
