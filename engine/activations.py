@@ -238,9 +238,7 @@ def _whole(block: Block, shard: _Shard, task: Extraction) -> tuple[NDArray[np.fl
     return vectors, present
 
 
-def _write(
-    vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Shard, task: Extraction
-) -> store.Written:
+def _write(vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Shard, task: Extraction) -> store.Written:
     """Write one layer after the other: the codecs copy what they write, so memory stays at a few shards."""
     written = store.Written()
     for at in range(len(task.wanted.layers)):

@@ -341,7 +341,7 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
 
 
 def round_bits(values: NDArray[np.floating], keep_bits: int) -> NDArray[np.floating]:
-    """Values rounded to some bits of the mantissa; each normal number changes by at most 2^-(keep_bits + 1) of itself."""
+    """Values rounded to some bits of the mantissa: a normal number changes by at most 2^-(keep_bits + 1) of itself."""
     rounded = BitRound(keepbits=keep_bits).encode(np.ascontiguousarray(values)).view(values.dtype)
     rounded = rounded.reshape(values.shape)
     return np.where(np.isfinite(values) & np.isfinite(rounded), rounded, values)  # the largest would become infinite
@@ -420,7 +420,7 @@ def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) 
     """
     try:
         with undamaged(path):
-            dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
+            dataset = xr.open_zarr(path, consolidated=False, chunks=None if chunks is None else {**chunks})
     except FileNotFoundError as error:
         raise StoreError(
             f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted by "

@@ -77,7 +77,7 @@ def run(
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
     if grow:
-        vectors.set_aside(context, stale)
+        vectors.set_aside(context.vectors, stale)
     files.freeze(study, layout)
     for folder in layout.folders:
         store.sweep_partial_files(folder)
@@ -102,7 +102,7 @@ def run(
             finished += done_now
             watch(Event(stage.name, finished, len(stage.keys)))
         if stage.name == "activations":
-            vectors.forget_previous(context)
+            vectors.forget_previous(context.vectors)
     return finish(context, text)
 
 
@@ -166,7 +166,7 @@ def _work(
     if not left:
         return
     if stage.name == "activations":
-        yield from vectors.work(stage.keys, left, context, workers, note)
+        yield from vectors.work(stage.keys, left, context.vectors, workers, note)
         return
     if stage.name != "concepts":
         for _ in workers.map(tasks.perform, left, context):
@@ -190,7 +190,8 @@ def _work(
             note(f"{name}: {words}")
 
         for layer, outcome in concepts.cluster(clustering, layers, settings, workers, say):
-            tasks.commit(Key("concepts", (*clustering.part, str(layer))), context, started, outcome)
+            key = Key("concepts", (*clustering.part, str(layer)))
+            tasks.commit(key, context.layout.records, context.fingerprint(key), started, outcome)
             yield 1
 
 

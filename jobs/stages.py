@@ -16,10 +16,10 @@ from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
 from engine.text import span
 from jobs.layout import Layout
-from jobs.tasks import Context
+from jobs.tasks import Context, Vectors
 from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import InputError
-from schemas.study import Study, digest
+from schemas.study import Activations, Study, digest
 from schemas.task import Key
 
 _PROCESS = 400 * 2**20
@@ -99,10 +99,10 @@ _IN_KEYS = {"stacks", "decoder_source"}
 """Settings of activations that are told by a task's key, or told apart for each key."""
 
 
-def vector_fingerprint(study: Study) -> str:
-    """Hash of the settings that decide one word's vector: stores that share it may take vectors from one another."""
+def vector_fingerprint(words: str, settings: Activations) -> str:
+    """Hash of the settings that decide one word's vector."""
     which = _IN_KEYS | {"layers", "shard_tokens", "chunk_tokens"}
-    return digest(study.corpus.words, study.activations.model_dump(mode="json", exclude=which))
+    return digest(words, settings.model_dump(mode="json", exclude=which))
 
 
 def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
@@ -150,7 +150,15 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                     memory // 2,
                 )
     models = {name: identity(checkpoint.model) for name, checkpoint in study.checkpoints.items()}
-    return Context(study, layout, extractions, fingerprints(study), models, vector_fingerprint(study))
+    hashes, origin = fingerprints(study), vector_fingerprint(study.corpus.words, settings)
+    vectors = Vectors(
+        extractions,
+        settings,
+        layout.records,
+        {p: digest(hashes["activations"], models[p[0]], [task.source]) for p, task in extractions.items()},
+        {p: digest(origin, models[p[0]], [task.source]) for p, task in extractions.items()},
+    )
+    return Context(study, layout, vectors, hashes, models)
 
 
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
@@ -197,16 +205,27 @@ def _activations(context: Context, text: Text) -> Stage:
     keys: list[Key] = []
     nbytes = memory = 0
     for part, task in context.extractions.items():
-        shape = describe(task.model)
         tokens = text.selected_tokens[task.language]
-        layer_token = shape.hidden * _itemsize(study)
         keys += [Key("activations", part, a, b) for a, b in shard_ranges(tokens, settings.shard_tokens)]
-        nbytes += tokens * (len(task.wanted.layers) * layer_token + TOKEN_BYTES)
-        shard = min(tokens, settings.shard_tokens) * layer_token
-        blocks = min(BLOCKS, -(-tokens // settings.shard_tokens)) * len(task.wanted.layers) * shard
-        # two writers, each with a layer of a shard, its encoded chunks, and the shard made of them
-        memory = max(memory, weights(shape, task) + _forward(shape, task) + blocks + BLOCKS * 2 * shard)
-    return Stage("activations", tuple(keys), nbytes, _PROCESS + memory)
+        nbytes += len(task.wanted.layers) * layer_bytes(task, tokens, settings) + tokens * TOKEN_BYTES
+        memory = max(memory, extraction_memory(task, tokens, settings))
+    return Stage("activations", tuple(keys), nbytes, memory)
+
+
+def layer_bytes(task: Extraction, tokens: int, settings: Activations) -> int:
+    """Bytes on disk of one layer of some tokens."""
+    itemsize = 2 if settings.dtype == "float16" else 4  # auto may become float32
+    return tokens * describe(task.model).hidden * itemsize
+
+
+def extraction_memory(task: Extraction, tokens: int, settings: Activations) -> int:
+    """Projected peak memory of a process that extracts, in bytes."""
+    shape = describe(task.model)
+    shards = -(-tokens // settings.shard_tokens)
+    shard = layer_bytes(task, min(tokens, settings.shard_tokens), settings)
+    blocks = min(BLOCKS, shards) * len(task.wanted.layers) * shard
+    # two writers, each with a layer of a shard, its encoded chunks, and the shard made of them
+    return _PROCESS + weights(shape, task) + _forward(shape, task) + blocks + BLOCKS * 2 * shard
 
 
 TOKEN_BYTES = 16

@@ -18,11 +18,11 @@ from engine.corpus import read_corpus, select
 from engine.dictionary import estimate
 from engine.links import link
 from jobs.layout import Layout
+from schemas import study
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS, SELECTION
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY, LINKS
-from schemas.study import Study, digest
 from schemas.task import Key, Record
 
 Outcome = dict[str, Any]
@@ -31,45 +31,61 @@ MODEL_STAGES = ("activations", "concepts", "counts")
 """Stages whose keys begin with a checkpoint."""
 
 
+Part = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What the tasks need that write vectors."""
+
+    extractions: Mapping[Part, Extraction]
+    """The extraction of each (checkpoint, stack, language)."""
+    settings: study.Activations
+    """How vectors are made and stored."""
+    records: str
+    """Folder of the commit records."""
+    fingerprints: Mapping[Part, str]
+    """Hash of all the settings and inputs that decide a store."""
+    origins: Mapping[Part, str]
+    """Hash of those that decide one word's vector: stores that share it may take vectors from one another."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What every task of a study may need."""
 
-    study: Study
+    study: study.Study
     layout: Layout
-    extractions: Mapping[tuple[str, ...], Extraction]
-    """The extraction of each (checkpoint, stack, language)."""
+    vectors: Vectors
     fingerprints: Mapping[str, str]
     """Hash, by stage, of the settings that decide its result, the model aside."""
     models: Mapping[str, str]
     """Hash, by checkpoint, of the content of its model."""
-    vectors: str
-    """Hash of the settings that decide one word's vector."""
+
+    @property
+    def extractions(self) -> Mapping[Part, Extraction]:
+        """The extraction of each (checkpoint, stack, language)."""
+        return self.vectors.extractions
 
     def fingerprint(self, key: Key) -> str:
         """Hash of all the settings and inputs that decide a task's result."""
         if key.stage not in MODEL_STAGES:
-            return digest(self.fingerprints[key.stage], None)
-        return digest(self.fingerprints[key.stage], self.models[key.part[0]], self._sources(key.part))
-
-    def vector_fingerprint(self, part: tuple[str, ...]) -> str:
-        """Hash of all that decides one word's vector in the store of a (checkpoint, stack, language)."""
-        return digest(self.vectors, self.models[part[0]], self._sources(part))
-
-    def _sources(self, part: tuple[str, ...]) -> list[str | None]:
-        """What the encoder reads while the decoder reads each language of a part."""
-        checkpoint, stack, *names = part
-        languages = [lang for name in names for lang in name.split("+") if (checkpoint, stack, lang) in self.extractions]
-        return [self.extractions[checkpoint, stack, lang].source for lang in languages]
+            return self.fingerprints[key.stage]
+        checkpoint, stack, *names = key.part
+        languages = [
+            lang for name in names for lang in name.split("+") if (checkpoint, stack, lang) in self.extractions
+        ]
+        sources = [self.extractions[checkpoint, stack, lang].source for lang in languages]
+        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources)
 
 
-def commit(key: Key, context: Context, started: float, outcome: Outcome) -> Outcome:
+def commit(key: Key, records: str, fingerprint: str, started: float, outcome: Outcome) -> Outcome:
     """Write the record that a task is done."""
     store.write_record(
-        context.layout.records,
+        records,
         Record(
             str(key),
-            context.fingerprint(key),
+            fingerprint,
             socket.gethostname(),
             started,
             time.time() - started,
@@ -83,23 +99,24 @@ def commit(key: Key, context: Context, started: float, outcome: Outcome) -> Outc
 def perform(key: Key, context: Context) -> Outcome:
     """Do one task and commit it. Doing it again writes the same bytes."""
     started = time.time()
-    return commit(key, context, started, FUNCTIONS[key.stage](key, context))
+    outcome = FUNCTIONS[key.stage](key, context)
+    return commit(key, context.layout.records, context.fingerprint(key), started, outcome)
 
 
-def perform_shards(key: Key, context: Context) -> list[Outcome]:
+def perform_shards(key: Key, vectors: Vectors) -> list[Outcome]:
     """The vectors of some shards that follow one another; each is committed on its own as soon as it is written."""
 
     def done(shard: Key, started: float, outcome: Outcome) -> None:
-        commit(shard, context, started, outcome)
+        commit(shard, vectors.records, vectors.fingerprints[key.part], started, outcome)
 
-    return extract(key, context.extractions[key.part], done)
+    return extract(key, vectors.extractions[key.part], done)
 
 
 def read(key: Key, context: Context) -> Outcome:
     """Read the text, select tokens, write corpus and selections."""
-    study, layout = context.study, context.layout
-    corpus = read_corpus(study.corpus.files, study.corpus.words)
-    selections = {language: select(corpus, language, study.selection) for language in study.corpus.files}
+    settings, layout = context.study, context.layout
+    corpus = read_corpus(settings.corpus.files, settings.corpus.words)
+    selections = {language: select(corpus, language, settings.selection) for language in settings.corpus.files}
     store.save(layout.corpus, CORPUS, corpus, fingerprint=context.fingerprint(key))
     for language, selection in selections.items():
         store.save(layout.selection(language), SELECTION, selection, fingerprint=context.fingerprint(key))

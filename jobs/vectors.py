@@ -7,12 +7,10 @@ from typing import Any
 
 from engine import activations, store
 from engine.workers.protocol import Workers
-from jobs.tasks import Context, Outcome, perform_shards
+from jobs.tasks import Outcome, Part, Vectors, perform_shards
 from schemas.corpus import SELECTION
 from schemas.errors import InputError
 from schemas.task import Key, Record
-
-Part = tuple[str, ...]
 
 _TASKS_A_WORKER = 8
 """Tasks that each worker gets at least while shards suffice: enough for an even load."""
@@ -48,7 +46,7 @@ def groups(keys: Sequence[Key], slots: int) -> Iterator[Key]:
 
 
 def work(
-    keys: Sequence[Key], left: Sequence[Key], context: Context, workers: Workers, note: Callable[[str], None]
+    keys: Sequence[Key], left: Sequence[Key], vectors: Vectors, workers: Workers, note: Callable[[str], None]
 ) -> Iterator[int]:
     """Write the vectors that are left; yields the number of shards that are done, less those to be done again.
 
@@ -64,64 +62,64 @@ def work(
     wide: dict[Part, str] = {}
     watched = _Watched(left, note)
     for part in dict.fromkeys(key.part for key in left):
-        _lay_out(part, context)
-    yield from _hand_out(left, context, workers, watched, wide)
+        _lay_out(part, vectors)
+    yield from _hand_out(left, vectors, workers, watched, wide)
     for part, reason in wide.items():
         logger.warning("%s: %s; its vectors are stored as float32", "/".join(part), reason)
         again = [key for key in keys if key.part == part]
-        yield -_undo(again, context)
-        store.remove(context.extractions[part].path)
-        _lay_out(part, context, dtype="float32")
-        yield from _hand_out(again, context, workers, watched, {})
+        yield -_undo(again, vectors)
+        store.remove(vectors.extractions[part].path)
+        _lay_out(part, vectors, dtype="float32")
+        yield from _hand_out(again, vectors, workers, watched, {})
     watched.end()
 
 
 def _hand_out(
-    left: Sequence[Key], context: Context, workers: Workers, watched: "_Watched", wide: dict[Part, str]
+    left: Sequence[Key], vectors: Vectors, workers: Workers, watched: "_Watched", wide: dict[Part, str]
 ) -> Iterator[int]:
     """Map tasks over workers; those of a part in which a value did not fit are no longer handed out."""
     tasks: Iterable[Key] = (key for key in groups(left, workers.slots) if key.part not in wide)
-    for key, outcomes in workers.map(perform_shards, tasks, context):
+    for key, outcomes in workers.map(perform_shards, tasks, vectors):
         written = [outcome for outcome in outcomes if "overflow" not in outcome]
         wide |= {key.part: outcome["overflow"] for outcome in outcomes if "overflow" in outcome}
-        activations.record_error(context.extractions[key.part].path, written)
+        activations.record_error(vectors.extractions[key.part].path, written)
         watched.add(written)
         yield len(written)
 
 
-def _lay_out(part: Part, context: Context, dtype: str | None = None) -> None:
+def _lay_out(part: Part, vectors: Vectors, dtype: str | None = None) -> None:
     """Make the store of a part, if it is not there; a store of other settings is replaced."""
-    task = context.extractions[part]
-    fingerprint = context.fingerprint(Key("activations", part))
+    task = vectors.extractions[part]
+    fingerprint = vectors.fingerprints[part]
     held = store.attributes(task.path)
     if held is not None and held.get("fingerprint") != fingerprint:
         store.remove(task.path)
         held = None
-    chosen = dtype or context.study.activations.dtype
+    chosen = dtype or vectors.settings.dtype
     if chosen == "auto":  # a store that was made wide stays so, and so does what grows from it
         made = [path for path in (task.path, task.previous) if store.attributes(path) is not None]
         chosen = str(store.dtype(made[0], "activation")) if made else "float16"
     selection = store.load(task.selection, SELECTION)
     activations.setup(
         task,
-        context.study.activations,
+        vectors.settings,
         selection.sizes["token"],
         dtype=chosen,
         fingerprint=fingerprint,
-        vectors=context.vector_fingerprint(part),
+        origin=vectors.origins[part],
     )
 
 
-def _undo(keys: Sequence[Key], context: Context) -> int:
+def _undo(keys: Sequence[Key], vectors: Vectors) -> int:
     """Delete the records of some shards; returns how many there were."""
-    records = store.read_records(context.layout.records)
+    records = store.read_records(vectors.records)
     done = [str(key) for key in keys if str(key) in records]
     for name in done:
-        store.delete_record(context.layout.records, name)
+        store.delete_record(vectors.records, name)
     return len(done)
 
 
-def set_aside(context: Context, stale: Sequence[str]) -> None:
+def set_aside(vectors: Vectors, stale: Sequence[str]) -> None:
     """Make stores of vectors that no longer fit the study's text or settings the previous ones, to take vectors from.
 
     Parameters
@@ -135,10 +133,10 @@ def set_aside(context: Context, stale: Sequence[str]) -> None:
         The settings that decide a vector have changed, so none can be taken.
     """
     outdated = {tuple(name.split("/")[1:4]) for name in stale if name.startswith("activations/")}
-    stores = [(context.extractions[part], context.vector_fingerprint(part)) for part in sorted(outdated)]
+    stores = [(vectors.extractions[part], vectors.origins[part]) for part in sorted(outdated)]
     for task, expected in stores:
         held = store.attributes(task.path)
-        if held is not None and held.get("vectors") != expected:
+        if held is not None and held.get("origin") != expected:
             raise InputError(
                 f"{task.path}: was made with another model or with settings that change every vector; a study grows by "
                 "sentences, languages, layers and selection. Restore them, or choose another directory with --out"
@@ -152,9 +150,9 @@ def set_aside(context: Context, stale: Sequence[str]) -> None:
             store.remove(task.path)
 
 
-def forget_previous(context: Context) -> None:
+def forget_previous(vectors: Vectors) -> None:
     """Remove what was set aside, once the new stores are whole."""
-    for task in context.extractions.values():
+    for task in vectors.extractions.values():
         store.remove(task.previous)
 
 

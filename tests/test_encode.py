@@ -85,8 +85,8 @@ def test_read__decoder_equals_one_sentence_at_a_time(
     models: dict[str, str], encoders: dict[str, Encoder], position: str, pooling: str
 ) -> None:
     settings = {"pooling": pooling, "decoder_position": position}
-    vectors, present = read(encoders["mt5"], 
-        SENTENCES, ALL, wanted("decoder", (0, 1, 2, 3), **settings), sources=SOURCES
+    vectors, present = read(
+        encoders["mt5"], SENTENCES, ALL, wanted("decoder", (0, 1, 2, 3), **settings), sources=SOURCES
     )
     expected = read_one_by_one(models["mt5"], SENTENCES, stack="decoder", sources=SOURCES, **settings)
     assert present.all()
@@ -135,8 +135,8 @@ def test_read__threads_never_change_a_bit(encoders: dict[str, Encoder], name: st
     sources = SOURCES if stack == "decoder" else None
     once, _ = read(encoders[name], SENTENCES, ALL, wanted(stack, batch_subwords=20), sources=sources)
     for threads in (2, 4):
-        other, _ = read(encoders[name], 
-            SENTENCES, ALL, wanted(stack, batch_subwords=20), sources=sources, threads=threads
+        other, _ = read(
+            encoders[name], SENTENCES, ALL, wanted(stack, batch_subwords=20), sources=sources, threads=threads
         )
         np.testing.assert_array_equal(other, once)
 
@@ -151,8 +151,8 @@ def test_read__float16_is_float32_rounded(encoders: dict[str, Encoder]) -> None:
 @pytest.mark.parametrize("pooling", ["first", "last", "mean"])
 def test_read__dropped_words_are_absent(models: dict[str, str], encoders: dict[str, Encoder], pooling: str) -> None:
     given = [["ab", DROPPED, "diesen"], [DROPPED], ["c"], [DROPPED, DROPPED, "x"]]
-    vectors, present = read(encoders["bert"], 
-        given, [np.arange(len(s)) for s in given], wanted(layers=(0, 1, 2, 3), pooling=pooling)
+    vectors, present = read(
+        encoders["bert"], given, [np.arange(len(s)) for s in given], wanted(layers=(0, 1, 2, 3), pooling=pooling)
     )
     assert present.tolist() == [True, False, True, False, True, False, False, True]
     assert np.isnan(vectors[:, ~present]).all()

@@ -176,7 +176,9 @@ class Encoder:
         position = wanted.decoder_position or ("consume" if self.shape.causal else "predict")
         return int(position == "consume") - int(self.shape.causal)
 
-    def start(self, tokenised: Tokenised, wanted: Wanted, dtype: str, pool: ThreadPoolExecutor, threads: int) -> Reading:
+    def start(
+        self, tokenised: Tokenised, wanted: Wanted, dtype: str, pool: ThreadPoolExecutor, threads: int
+    ) -> Reading:
         """Begin to read; batches of like length run in the pool, and their vectors are pooled where they arise."""
         size = (len(wanted.layers), tokenised.words, self.shape.hidden)
         out = torch.empty(size, dtype=getattr(torch, dtype), device=self.device)
@@ -225,7 +227,7 @@ class Encoder:
             return self.start(tokenised, wanted, dtype, pool, threads).result()
 
     def _fill(self, out: torch.Tensor, batch: list[Piece], wanted: Wanted) -> tuple[torch.Tensor, float]:
-        """Put the vectors of a batch into the block; whether all are finite (not yet known to the host), and seconds."""
+        """Put the vectors of a batch into the block; whether all are finite (known to the device), and seconds."""
         started = time.perf_counter()
         rows = torch.from_numpy(np.concatenate([p.rows for p in batch])).to(out.device)
         finite = torch.ones((), dtype=torch.bool, device=out.device)

@@ -123,8 +123,8 @@ def tokenise(
         elif rules.too_long == "error":
             words = sentences[number]
             raise InputError(
-                f"sentence of {len(words)} words starting {' '.join(words[:6])!r}: {longest} sub-words, the model reads "
-                f"at most {rules.limit}; set activations.too_long to skip or window, or shorten the sentence"
+                f"sentence of {len(words)} words starting {' '.join(words[:6])!r}: {longest} sub-words, the model "
+                f"reads at most {rules.limit}; set activations.too_long to skip or window, or shorten the sentence"
             )
         else:
             result.too_long += len(rows)
