@@ -72,10 +72,8 @@ class Context:
         if key.stage not in MODEL_STAGES:
             return self.fingerprints[key.stage]
         checkpoint, stack, *names = key.part
-        languages = [
-            lang for name in names for lang in name.split("+") if (checkpoint, stack, lang) in self.extractions
-        ]
-        sources = [self.extractions[checkpoint, stack, lang].source for lang in languages]
+        parts = [(checkpoint, stack, language) for name in names for language in name.split("+")]
+        sources = [self.extractions[part].source for part in parts if part in self.extractions]
         return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources)
 
 

@@ -81,7 +81,9 @@ def _hand_out(
     tasks: Iterable[Key] = (key for key in groups(left, workers.slots) if key.part not in wide)
     for key, outcomes in workers.map(perform_shards, tasks, vectors):
         written = [outcome for outcome in outcomes if "overflow" not in outcome]
-        wide |= {key.part: outcome["overflow"] for outcome in outcomes if "overflow" in outcome}
+        for outcome in outcomes:
+            if "overflow" in outcome:
+                wide[key.part] = outcome["overflow"]
         activations.record_error(vectors.extractions[key.part].path, written)
         watched.add(written)
         yield len(written)

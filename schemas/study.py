@@ -88,7 +88,7 @@ class Activations(Section):
     """Sentences longer than the model: their words have no vector and are counted; or overlapping windows are read and
     each word is taken from the one in which it has most context; or the run stops."""
     compute: Literal["float32", "bfloat16"] = "float32"
-    """Type of weights and activations while the model runs; bfloat16 is faster, and its error is measured and stored."""
+    """Type of weights and activations while the model runs; bfloat16 is faster, its error is measured and stored."""
     dtype: Literal["float16", "float32", "auto"] = "float16"
     """Type on disk; auto: float32 for a store with a value that does not fit float16."""
     keep_bits: int | None = Field(default=None, ge=1, le=22)
