@@ -251,6 +251,17 @@ def _write(vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Sh
     return written
 
 
+def compute(key: Key, task: Extraction) -> tuple[NDArray[np.floating], dict[str, NDArray[Any]]]:
+    """What `extract` would write for one shard: vectors (layer, token, hidden), and other arrays (token) by name."""
+    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory)
+    shard, tokenised = _prepare(key, task, store.load(task.corpus, CORPUS), encoder)
+    with ThreadPoolExecutor(encoder.side_by_side(task.threads)) as forward:
+        dtype = str(store.dtype(task.path, "activation"))
+        block = encoder.start(tokenised, task.wanted, dtype, forward, task.threads).result()
+    vectors = block.vectors if task.keep_bits is None else store.round_bits(block.vectors, task.keep_bits)
+    return vectors, shard.described | {"present": block.present}
+
+
 def record_error(path: str, outcomes: Sequence[Outcome]) -> None:
     """Write into a store's attributes how far its vectors are from those of float32, once measured."""
     for outcome in outcomes:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from engine.workers.create import create
-from jobs import convert, demo, files, stages
+from jobs import convert, demo, files, stages, vectors, verify
 from jobs.layout import Layout
 from jobs.plan import check_budget, rows, size
 from jobs.run import Event, are_current, check_text, records, run
@@ -93,15 +93,20 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
                 "peak_memory": max((r.peak_memory for r in finished), default=0),
             }
         )
+    extracted = vectors.outcomes(done.values())
     complete = all(row["tasks"] == row["done"] for row in found) and are_current(loaded, layout)
     if as_json:
-        print_json({"directory": layout.root, "complete": complete, "stages": found})
+        print_json(
+            {"directory": layout.root, "complete": complete, "stages": found, "extraction": vectors.totals(extracted)}
+        )
         return
     table = Table("stage", "tasks", "done", "seconds", "peak of a worker", title=layout.root)
     for line in found:
         cells = (str(line[name]) for name in ("stage", "tasks", "done", "seconds"))
         table.add_row(*cells, size(float(line["peak_memory"])))
     out.print(table)
+    if extracted:
+        out.print(f"activations: {vectors.limit(extracted)}", soft_wrap=True)
     out.print("complete" if complete else f"not complete: colign run {study} goes on")
 
 
@@ -154,6 +159,56 @@ def run_demo(
 def schema() -> None:
     """Print the JSON Schema of the study file, for completion in editors."""
     sys.stdout.write(files.json_schema() + "\n")
+
+
+@app.command("verify")
+def verify_study(
+    study: StudyPath,
+    out_dir: Out = None,
+    machine: MachineFile = None,
+    sample: Annotated[int, typer.Option(min=0, help="Shards of vectors to compute again and compare.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Which shards those are.")] = 0,
+    repair: Annotated[bool, typer.Option("--repair", help="Take back what is damaged: run does it again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check every stored byte against its checksum, and a sample of vectors against the model; exit code 1 on damage."""
+    loaded, layout = files.load_study(study, out_dir)
+    limits = files.load_machine(machine)
+    context = stages.context(loaded, layout, limits.threads or 1, limits.memory_bytes)
+    done, _ = records(context)
+    text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
+    planned = stages.stages(context, text, limits.memory_bytes)
+    with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as progress:
+        bar = progress.add_task("")
+        found = verify.verify(
+            context,
+            planned,
+            done,
+            sample=sample,
+            seed=seed,
+            watch=lambda words, at, total: progress.update(bar, description=words, completed=at, total=total),
+        )
+    taken = verify.take_back(context, planned, done, found) if repair else []
+    damaged = {why: [str(key) for key in keys] for why, keys in found.damaged.items()}
+    if as_json:
+        numbers = {"bytes": found.nbytes, "equal": found.equal, "close": found.close}
+        print_json({"directory": layout.root, **numbers, "damaged": damaged, "taken_back": taken})
+    else:
+        for why, names in damaged.items():
+            out.print(f"{', '.join(names)}: {why}", soft_wrap=True)
+        out.print(
+            f"{size(found.nbytes)} read; of {found.equal + found.close} shards computed again {found.equal} equal to "
+            f"the bit, {found.close} within rounding; {sum(map(len, damaged.values()))} tasks damaged",
+            soft_wrap=True,
+        )
+        if damaged:
+            out.print(
+                f"taken back: colign run {study} does them again"
+                if repair
+                else f"colign verify {study} --repair takes them back, then colign run {study} does them again"
+            )
+    if damaged:
+        raise typer.Exit(1)
 
 
 app.command("import")(convert.import_activations)

@@ -141,7 +141,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
     return kept, stale
 
 
-def check_text(context: Context, done: Mapping[str, Record]) -> None:
+def check_text(context: Context, done: Mapping[str, Record], *, grow: bool = False) -> bool:
     """Compare the text files with the stored corpus; files that are gone are not missed.
 
     Raises

@@ -182,6 +182,12 @@ class _Watched:
             self._note(limit(self._outcomes))
 
 
+def totals(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds in each part of the work, and bytes stored, of some shards together."""
+    seconds = {part: sum(outcome["seconds"][name] for outcome in outcomes) for name, part in _WORK.items()}
+    return {**seconds, "bytes": sum(outcome["bytes"] for outcome in outcomes)}
+
+
 def limit(outcomes: Sequence[Mapping[str, Any]]) -> str:
     """Which part of the work took longest, with seconds and bytes of each.
 
@@ -192,10 +198,11 @@ def limit(outcomes: Sequence[Mapping[str, Any]]) -> str:
     >>> limit([{"seconds": {"text": 0.5, "model": 9.0, "copy": 0.0, "encode": 1.0, "disk": 2.0}, "bytes": 3_000_000}])
     'limit: model (text 0.5 s, model 9.0 s, copy 0.0 s, compression 1.0 s, disk 2.0 s; 3.0 MB)'
     """
-    seconds = {name: sum(outcome["seconds"][name] for outcome in outcomes) for name in _WORK}
+    seconds = totals(outcomes)
+    nbytes = seconds.pop("bytes")
     longest = max(seconds, key=lambda name: seconds[name])
-    each = ", ".join(f"{_WORK[name]} {value:.1f} s" for name, value in seconds.items())
-    return f"limit: {_WORK[longest]} ({each}; {sum(outcome['bytes'] for outcome in outcomes) / 1e6:,.1f} MB)"
+    each = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    return f"limit: {longest} ({each}; {nbytes / 1e6:,.1f} MB)"
 
 
 def outcomes(records: Iterable[Record]) -> list[Outcome]:
