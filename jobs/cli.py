@@ -68,10 +68,15 @@ def plan(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, as_
     planned = stages.stages(context, text, limits.memory_bytes)
     found = rows(planned, done)
     if as_json:
-        print_json({"directory": layout.root, "stages": found, "text": asdict(text)})
+        vectors_disk = stages.disk(context, text)
+        print_json({"directory": layout.root, "stages": found, "text": asdict(text), "vectors": vectors_disk})
     else:
         print_text(text)
+        print_disk(stages.disk(context, text))
         print_stages(found, "projected peak of a worker")
+        for task in {e.model: e for e in context.extractions.values()}.values():
+            if stages.offloaded(task):
+                out.print(f"{task.model}: its weights exceed the room for them and are read again in every pass")
     check_budget(planned, done, limits.memory_bytes, layout)
 
 
@@ -96,9 +101,8 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
     extracted = vectors.outcomes(done.values())
     complete = all(row["tasks"] == row["done"] for row in found) and are_current(loaded, layout)
     if as_json:
-        print_json(
-            {"directory": layout.root, "complete": complete, "stages": found, "extraction": vectors.totals(extracted)}
-        )
+        work = vectors.totals(extracted)
+        print_json({"directory": layout.root, "complete": complete, "stages": found, "extraction": work})
         return
     table = Table("stage", "tasks", "done", "seconds", "peak of a worker", title=layout.root)
     for line in found:
@@ -171,7 +175,7 @@ def verify_study(
     repair: Annotated[bool, typer.Option("--repair", help="Take back what is damaged: run does it again.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every stored byte against its checksum, and a sample of vectors against the model; exit code 1 on damage."""
+    """Check every stored byte against its checksum, and some vectors against the model; exit code 1 on damage."""
     loaded, layout = files.load_study(study, out_dir)
     limits = files.load_machine(machine)
     context = stages.context(loaded, layout, limits.threads or 1, limits.memory_bytes)
@@ -295,6 +299,15 @@ def print_text(text: stages.Text) -> None:
             text.selected_types[lang],
         )
         table.add_row(lang, *(f"{n:,}" for n in numbers))
+    out.print(table)
+
+
+def print_disk(rows: list[dict[str, str | int]]) -> None:
+    """Print what vectors take on disk, by layer and language."""
+    table = Table("checkpoint", "stack", "language", "layers", "each layer", "all", title="vectors on disk")
+    for row in rows:
+        names = (str(row[name]) for name in ("checkpoint", "stack", "language", "layers"))
+        table.add_row(*names, size(float(row["layer_bytes"])), size(float(row["bytes"])))
     out.print(table)
 
 

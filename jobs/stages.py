@@ -212,6 +212,26 @@ def _activations(context: Context, text: Text) -> Stage:
     return Stage("activations", tuple(keys), nbytes, memory)
 
 
+def disk(context: Context, text: Text) -> list[dict[str, str | int]]:
+    """Disk that vectors take: one row a checkpoint, stack and language, bytes of a layer and of all layers."""
+    settings = context.study.activations
+    rows: list[dict[str, str | int]] = []
+    for (checkpoint, stack, language), task in context.extractions.items():
+        layer = layer_bytes(task, text.selected_tokens[language], settings)
+        layers = len(task.wanted.layers)
+        rows.append(
+            {
+                "checkpoint": checkpoint,
+                "stack": stack,
+                "language": language,
+                "layers": layers,
+                "layer_bytes": layer,
+                "bytes": layer * layers + text.selected_tokens[language] * TOKEN_BYTES,
+            }
+        )
+    return rows
+
+
 def layer_bytes(task: Extraction, tokens: int, settings: Activations) -> int:
     """Bytes on disk of one layer of some tokens."""
     itemsize = 2 if settings.dtype == "float16" else 4  # auto may become float32
@@ -232,12 +252,18 @@ TOKEN_BYTES = 16
 """Bytes on disk, about, of the words, numbers and marks of one token, compressed."""
 
 
+def offloaded(task: Extraction) -> bool:
+    """Whether the weights are larger than the room for them in host memory, and read again in every pass."""
+    itemsize = 4 if task.wanted.compute == "float32" else 2
+    return task.memory is not None and itemsize * describe(task.model).parameters > task.memory
+
+
 def weights(shape: Shape, task: Extraction) -> int:
-    """Bytes of a model's weights that lie in host memory; what is beyond the room for them is read in every pass."""
-    nbytes = (4 if task.wanted.compute == "float32" else 2) * shape.parameters
-    # the error of another type is measured beside a copy in float32
-    both = nbytes if task.wanted.compute == "float32" else nbytes + 4 * shape.parameters
-    return both if task.memory is None or nbytes <= task.memory else task.memory
+    """Bytes of a model's weights that lie in host memory."""
+    if offloaded(task):
+        return task.memory or 0
+    # the error of bfloat16 is measured beside a copy in float32
+    return (4 if task.wanted.compute == "float32" else 2 + 4) * shape.parameters
 
 
 def _forward(shape: Shape, task: Extraction) -> int:
