@@ -5,7 +5,6 @@ Two writers inside one shard lose rows without an error, so a region that is not
 
 import contextlib
 import errno
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -22,7 +21,6 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from schemas.dataset import Schema
 from schemas.errors import InputError, SchemaError, StoreError
-from schemas.task import Record
 
 _PACKAGES = (
     "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray",
@@ -151,43 +149,6 @@ def free_bytes(path: str) -> int | None:
     while not system.exists(place):
         place = system._parent(place)
     return shutil.disk_usage(place).free
-
-
-def write_record(folder: str, record: Record) -> None:
-    """Commit a task."""
-    write_text(join(folder, f"{record.key}.json"), json.dumps(record.to_dict()))
-
-
-def delete_record(folder: str, name: str) -> None:
-    """Take back that a task is done."""
-    system, place = filesystem(join(folder, f"{name}.json"))
-    system.rm_file(place)
-
-
-def read_records(folder: str) -> dict[str, Record]:
-    """Records of every finished task, by key.
-
-    Raises
-    ------
-    StoreError
-        A record is damaged; the message names it and the remedy.
-    """
-    system, place = filesystem(folder)
-    records = {}
-    for path in system.find(place):  # not glob: the folder's name may hold its signs
-        if not path.endswith(".json"):
-            continue
-        text = system.cat_file(path)
-        try:
-            record = Record(**json.loads(text))
-            if not path.endswith(f"/{record.key}.json"):
-                raise ValueError("the record of another task")
-        except (ValueError, TypeError) as error:
-            raise StoreError(
-                f"{path}: expected the record of a task, found {text[:40]!r}; delete the file, the task is done again"
-            ) from error
-        records[record.key] = record
-    return records
 
 
 def setup(

@@ -10,6 +10,7 @@ import xarray as xr
 
 from engine import activations, calign, colap, concepts, results, store
 from engine.corpus import changed_files
+from engine.records import delete_record, read_records
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks
 from jobs.figures import write_figures
@@ -69,7 +70,7 @@ def run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watc
         store.sweep_partial_files(folder)
         store.remove(f"{folder}.partial")
     for name in stale:  # first, so that a run which is killed halfway leaves no record of other settings behind
-        store.delete_record(layout.records, name)
+        delete_record(layout.records, name)
     if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
@@ -96,7 +97,7 @@ def records(context: Context) -> tuple[dict[str, Record], list[str]]:
     InputError
         Costly tasks were done with other settings; names what changed and the remedy.
     """
-    found = store.read_records(context.layout.records)
+    found = read_records(context.layout.records)
     kept, stale = {}, []
     for name, record in found.items():
         stage, *part = name.split("/")
@@ -217,7 +218,7 @@ def _statistics(context: Context, text: Text) -> dict[str, Any]:
     checkpoints = list(context.study.checkpoints)
     stack = context.study.activations.stacks[0]
     absent = np.zeros((len(checkpoints), len(languages)), np.int64)
-    for name, record in store.read_records(context.layout.records).items():
+    for name, record in read_records(context.layout.records).items():
         parts = name.split("/")
         if parts[0] == "activations" and parts[1] in checkpoints and parts[2] == stack:
             absent[checkpoints.index(parts[1]), languages.index(parts[3])] += record.outcome["absent"]

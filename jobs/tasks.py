@@ -17,6 +17,7 @@ from engine.concepts import chosen_concepts
 from engine.corpus import read_corpus, select
 from engine.dictionary import estimate
 from engine.links import link
+from engine.records import write_record
 from jobs.layout import Layout
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS, SELECTION
@@ -51,7 +52,7 @@ class Context:
 
 def commit(key: Key, context: Context, started: float, outcome: Outcome) -> Outcome:
     """Write the record that a task is done."""
-    store.write_record(
+    write_record(
         context.layout.records,
         Record(
             str(key),

@@ -14,7 +14,6 @@ from engine.kernels.shards import shard_ranges
 from schemas.activations import ACTIVATIONS
 from schemas.corpus import SELECTION
 from schemas.errors import SchemaError, StoreError
-from schemas.task import Key, Record
 
 
 def make(path: Path, tokens: int = 10, shard: int = 4, chunk: int = 2) -> str:
@@ -110,20 +109,6 @@ def test_load__missing_other_kind_and_other_version(tmp_path: Path) -> None:
         store.load(str(tmp_path / "old.zarr"), SELECTION)
 
 
-def test_records__round_trip(tmp_path: Path) -> None:
-    key = Key("activations", ("base", "encoder", "de"), 0, 4)
-    record = Record(str(key), "f", "host", 1.5, 2.5, 3, {"tokens": 4})
-    store.write_record(str(tmp_path), record)
-    assert store.read_records(str(tmp_path)) == {str(key): record}
-    assert store.read_records(str(tmp_path / "none")) == {}
-
-
-def test_read_records__damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"key": "x"')
-    with pytest.raises(StoreError, match=r"x\.json: expected the record of a task, found .* delete the file"):
-        store.read_records(str(tmp_path))
-
-
 def test_write_text__leaves_no_part(tmp_path: Path) -> None:
     store.write_text(str(tmp_path / "deep" / "a.json"), "one")
     store.write_text(str(tmp_path / "deep" / "a.json"), "two")
@@ -151,7 +136,7 @@ def test_write_region__full_disk_names_the_remedy(tmp_path: Path, monkeypatch: p
 
 def test_paths__may_be_urls() -> None:
     root = "memory://colign-test"
-    store.write_text(f"{root}/records/a.json", Record("a", "f", "h", 0.0, 0.0, 0, {}).__class__.__name__)
-    assert store.read_text(f"{root}/records/a.json") == "Record"
+    store.write_text(f"{root}/deep/a.txt", "text")
+    assert store.read_text(f"{root}/deep/a.txt") == "text"
     assert store.free_bytes(root) is None
     assert store.sweep_partial_files(root) == 0
