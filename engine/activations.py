@@ -9,7 +9,7 @@ import xarray as xr
 
 from engine import store
 from engine.model.encode import Wanted, describe, open_encoder
-from engine.text import sentence_offsets, some_sentences
+from engine.text import sentences_with, some_sentences
 from schemas import study
 from schemas.activations import ACTIVATIONS
 from schemas.corpus import CORPUS
@@ -86,19 +86,15 @@ def extract(key: Key, task: Extraction) -> dict[str, int]:
     """
     corpus = store.load(task.corpus, CORPUS)
     tokens = store.read_rows(task.path, "token_id", np.arange(key.start, key.stop))
-    offsets = sentence_offsets(corpus, task.language)
-    sentence = np.searchsorted(offsets, tokens, side="right") - 1
-    numbers, first = np.unique(sentence, return_index=True)
-    positions = np.split(tokens - offsets[sentence], first[1:])
+    numbers, sentences, positions = sentences_with(corpus, task.language, tokens)
     sources = some_sentences(corpus, task.source, numbers) if task.source else None
     vectors, present = open_encoder(task.model).read(
-        some_sentences(corpus, task.language, numbers), positions, task.wanted, sources=sources, threads=task.threads
+        sentences, positions, task.wanted, sources=sources, threads=task.threads
     )
-    types = corpus.token_type.values[tokens]
     described = {
-        "word": corpus.form.values[types].astype(object),
-        "sentence": corpus.sentence.values[tokens],
-        "position": corpus.position.values[tokens],
+        "word": np.array([words[i] for words, at in zip(sentences, positions, strict=True) for i in at], object),
+        "sentence": np.repeat(numbers, [len(at) for at in positions]).astype(np.int32),
+        "position": np.concatenate(positions).astype(np.int32),
         "present": present,
     }
     store.write_region(task.path, "activation", vectors, token=key.start)

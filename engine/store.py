@@ -6,10 +6,10 @@ Two writers inside one shard lose rows without an error, so a region that is not
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 import numpy as np
@@ -167,7 +167,7 @@ def setup(
     Parameters
     ----------
     sizes
-        Length of each dimension.
+        Length of each dimension; 0 for one that `Growing` makes longer, whose chunks keep their length.
     values
         Arrays known now, by variable; the others are filled later by `write_region`.
     chunks, shards
@@ -186,10 +186,9 @@ def setup(
             dtype: Any = str if variable.dtype == "string" else np.dtype(dtypes.get(variable.name, variable.dtype))
             held = group.get(variable.name)
             if not (isinstance(held, zarr.Array) and held.shape == shape and (dtype is str or held.dtype == dtype)):
-                chunk = tuple(min(chunks.get(d, sizes[d]), max(sizes[d], 1)) for d in variable.dims)
+                chunk = tuple(min(chunks.get(d, max(sizes[d], 1)), sizes[d] or chunks[d]) for d in variable.dims)
                 shard = tuple(
-                    -(-min(shards.get(d, c), max(sizes[d], 1)) // c) * c
-                    for d, c in zip(variable.dims, chunk, strict=True)
+                    -(-min(shards.get(d, c), sizes[d] or c) // c) * c for d, c in zip(variable.dims, chunk, strict=True)
                 )
                 if variable.dtype != "float":
                     chunk = shard
@@ -214,6 +213,11 @@ def setup(
             group.attrs.update(schema.attributes(**provenance, versions=versions()))
 
 
+def _opened(path: str, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
+    with undamaged(f"{path}/{name}"):
+        return zarr.open_array(path, path=name, mode=mode)
+
+
 def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> None:
     """Write a block of whole shards of one array.
 
@@ -229,8 +233,7 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> N
     StoreError
         The region cuts through a shard: another writer of the same shard would lose rows.
     """
-    with undamaged(f"{path}/{name}"):
-        array = zarr.open_array(path, path=name, mode="r+")
+    array = _opened(path, name, "r+")
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     units = array.shards or array.chunks
     region = []
@@ -247,6 +250,54 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> N
         array[tuple(region)] = values
 
 
+class Growing:
+    """An array that a single writer makes longer along its last dimension, whole chunks at a time.
+
+    What does not fill a chunk yet is kept back until more values or `flush` come.
+    """
+
+    def __init__(self, path: str, name: str, *first: int) -> None:
+        """Open an array laid out by `setup`; `first` is the index along the dimension before, for arrays of two."""
+        self._path, self._array, self._stop = path, _opened(path, name, "r+"), 0
+        self._first: tuple[int | slice, ...] = first
+        self._kept: list[NDArray[Any]] = []
+
+    def __len__(self) -> int:
+        return self._stop + sum(map(len, self._kept))
+
+    def extend(self, values: NDArray[Any]) -> None:
+        """Add values to the end."""
+        self._kept.append(values)
+        self._write(len(self) - len(self) % self._array.chunks[-1] - self._stop)
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+        self._write(len(self) - self._stop)
+
+    def _write(self, length: int) -> None:
+        if length <= 0:
+            return
+        block, start = np.concatenate(self._kept), self._stop
+        with _explained(self._path):
+            self._array.resize((*self._array.shape[:-1], max(start + length, self._array.shape[-1])))
+            self._array[(*self._first, slice(start, start + length))] = block[:length]
+        self._stop, self._kept = start + length, [block[length:].copy()]
+
+    def replace(self, start: int, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        """Put function(values) in the place of all written values from `start` on, chunk by chunk."""
+        chunk = self._array.chunks[-1]
+        for at in range(start // chunk * chunk, self._stop, chunk):
+            part = (*self._first, slice(max(at, start), min(at + chunk, self._stop)))
+            with _explained(self._path):
+                self._array[part] = function(np.asarray(self._array[part]))
+
+
+def describe(path: str, **attributes: Any) -> None:
+    """Add attributes to a dataset."""
+    with _explained(path):
+        zarr.open_group(path, mode="r+").attrs.update(attributes)
+
+
 def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
     """Rows of an array at increasing indices; reads the chunks that hold them, once each.
 
@@ -257,8 +308,7 @@ def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0,
     at
         A single index for each other dimension to fix, by name.
     """
-    with undamaged(f"{path}/{name}"):
-        array = zarr.open_array(path, path=name, mode="r")
+    array = _opened(path, name, "r")
     names = [str(n) for n in array.metadata.dimension_names or ()]  # type: ignore[union-attr]
     if not len(rows):
         return np.empty((0, *[s for n, s in zip(names, array.shape, strict=True) if n not in at][1:]), array.dtype)

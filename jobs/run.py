@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from engine import activations, calign, colap, concepts, results, store
-from engine.corpus import changed_files
+from engine.corpus import compare_files
 from engine.records import delete_record, read_records
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks
@@ -124,15 +124,19 @@ def check_text(context: Context, done: Mapping[str, Record]) -> None:
     Raises
     ------
     InputError
-        A file has changed since the corpus was read.
+        A file has grown or changed since the corpus was read.
     """
     if str(Key("corpus")) not in done:
         return
-    corpus = store.load(context.layout.corpus, CORPUS)
-    if changed := changed_files(corpus, context.study.corpus.files):
+    texts, root = context.study.corpus.files, context.layout.root
+    states = compare_files(store.load(context.layout.corpus, CORPUS), texts)
+    found = {state: [texts[lang] for lang, its in states.items() if its == state] for state in ("grown", "changed")}
+    if said := "; ".join(
+        f"{', '.join(paths)}: {state} since {root} was made" for state, paths in found.items() if paths
+    ):
         raise InputError(
-            f"{', '.join(changed)}: changed since {context.layout.root} was made, so its results are of another text. "
-            "Choose another directory with --out, restore the text, or delete the directory"
+            f"{said}, so its results are of another text. Choose another directory with --out, restore the text, or "
+            "delete the directory"
         )
 
 

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 
 from engine import store
 from engine.activations import Extraction, layers_of
 from engine.concepts import Clustering
-from engine.corpus import read_corpus, select
+from engine.corpus import measure, stored_sizes
 from engine.kernels.lloyd import BLOCK_ROWS, SUM_ROWS
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import Shape, Wanted, describe, identity
-from engine.text import span
+from engine.text import BLOCK
 from jobs.layout import Layout
 from jobs.tasks import Context
 from schemas.corpus import CORPUS, SELECTION
@@ -23,6 +22,15 @@ from schemas.task import Key
 
 _PROCESS = 400 * 2**20
 """Resident bytes of a worker process with torch and transformers imported, before any data (measured: 380 MiB)."""
+
+_BLOCKS = 128 * BLOCK
+"""Bytes of the blocks of text in memory while it is read or written (measured: 29 MiB)."""
+
+_TYPE = 280
+"""Bytes of a word type while its text is read: a string, a dictionary entry and numbers (measured: 165, Latin)."""
+
+_FORM = 48
+"""Bytes of a word type in the vocabulary of a stored text: UTF-8 and an offset, twice while it is put together."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +60,28 @@ class Stage:
     """For the concepts stage: one for each checkpoint, stack and selection."""
 
 
-def measure(corpus: xr.Dataset, selections: dict[str, xr.Dataset]) -> Text:
-    """Sizes of a text."""
-    languages = [str(language) for language in corpus.language.values]
-    types = corpus.token_type.values
-    spans = {unit: {lang: span(corpus, lang, unit) for lang in languages} for unit in ("token", "type")}
-    return Text(
-        int(corpus.sentences.values[0]),
-        {lang: s.stop - s.start for lang, s in spans["token"].items()},
-        {lang: s.stop - s.start for lang, s in spans["type"].items()},
-        {lang: selections[lang].sizes["token"] for lang in languages},
-        {lang: len(np.unique(types[selections[lang].token_id.values])) for lang in languages},
-    )
-
-
 def read_text(study: Study, layout: Layout, *, stored: bool) -> Text:
-    """Sizes of a study's text: from its store when that is done, else from the files, in memory."""
+    """Sizes of a study's text: from its store when that is done, else from the files, which are read once, in a stream.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, the files have different numbers of lines, or no word of a language is frequent enough.
+    """
     if stored:
-        corpus = store.load(layout.corpus, CORPUS)
-        return measure(corpus, {lang: store.load(layout.selection(lang), SELECTION) for lang in study.corpus.files})
-    corpus = read_corpus(study.corpus.files, study.corpus.words)
-    return measure(corpus, {lang: select(corpus, lang, study.selection) for lang in study.corpus.files})
+        sizes = stored_sizes(
+            store.load(layout.corpus, CORPUS),
+            {lang: store.load(layout.selection(lang), SELECTION) for lang in study.corpus.files},
+        )
+    else:
+        sizes = measure(study.corpus.files, study.corpus.words, study.selection)
+    return Text(
+        next(iter(sizes.values())).sentences,
+        {lang: size.tokens for lang, size in sizes.items()},
+        {lang: size.types for lang, size in sizes.items()},
+        {lang: size.selected_tokens for lang, size in sizes.items()},
+        {lang: size.selected_types for lang, size in sizes.items()},
+    )
 
 
 def fingerprints(study: Study) -> dict[str, str]:
@@ -140,7 +149,12 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     links_memory = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs) * 300  # measured: 225 a token
     words = sum(text.tokens.values())
     return (
-        Stage("corpus", (Key("corpus"),), words * 4, _PROCESS + words * 60 + sum(text.types.values()) * 200),
+        Stage(
+            "corpus",
+            (Key("corpus"),),
+            words * 4 + sum(text.types.values()) * 8,
+            _PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
+        ),
         Stage(
             "links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, _PROCESS + links_memory
         ),
@@ -173,7 +187,9 @@ def _activations(context: Context, text: Text) -> Stage:
         nbytes += tokens * len(task.wanted.layers) * layer_token
         shard = min(tokens, settings.shard_tokens) * len(task.wanted.layers) * layer_token
         memory = max(memory, _forward(shape, task, settings.batch_subwords) + 2 * shard)
-    return Stage("activations", tuple(keys), nbytes, _PROCESS + memory + sum(text.tokens.values()) * 4)
+    sentences = min(settings.shard_tokens, text.sentences) * max(text.tokens.values()) // text.sentences * 80
+    reading = 2 * (sentences + max(text.types.values()) * _FORM) + _BLOCKS  # 2: a decoder has a source
+    return Stage("activations", tuple(keys), nbytes, _PROCESS + memory + reading)
 
 
 def _forward(shape: Shape, task: Extraction, subwords: int) -> int:
@@ -229,7 +245,7 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
 def _counts(context: Context, text: Text) -> Stage:
     study = context.study
     parts: list[tuple[str, ...]] = []
-    nbytes = memory = 0
+    nbytes = memory = layers = 0
     k = study.concepts.k
     for name in study.checkpoints:
         for stack in study.activations.stacks:
@@ -240,7 +256,8 @@ def _counts(context: Context, text: Text) -> Stage:
             nbytes += len(directions) * layers * k * k  # mostly zeros: about a quarter of four bytes a cell
             memory = max(memory, 3 * layers * k * k * 4)
     keys = tuple(Key("counts", part) for part in parts)
-    return Stage("counts", keys, nbytes, _PROCESS + memory + sum(text.tokens.values()) * 20)
+    selected = sum(text.selected_tokens.values()) * (40 + 4 * layers)  # concepts of every layer, types, sorting
+    return Stage("counts", keys, nbytes, _PROCESS + memory + selected + _BLOCKS)
 
 
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:

@@ -14,13 +14,13 @@ from engine.activations import Extraction, extract
 from engine.calign import count_aligned
 from engine.colap import count_languages
 from engine.concepts import chosen_concepts
-from engine.corpus import read_corpus, select
+from engine.corpus import write_corpus, write_selection
 from engine.dictionary import estimate
 from engine.links import link
 from engine.records import write_record
 from jobs.layout import Layout
 from schemas.concepts import CONCEPTS
-from schemas.corpus import CORPUS, SELECTION
+from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY, LINKS
 from schemas.study import Study, digest
@@ -75,19 +75,18 @@ def perform(key: Key, context: Context) -> Outcome:
 
 def read(key: Key, context: Context) -> Outcome:
     """Read the text, select tokens, write corpus and selections."""
-    study, layout = context.study, context.layout
-    corpus = read_corpus(study.corpus.files, study.corpus.words)
-    selections = {language: select(corpus, language, study.selection) for language in study.corpus.files}
-    store.save(layout.corpus, CORPUS, corpus, fingerprint=context.fingerprint(key))
-    for language, selection in selections.items():
-        store.save(layout.selection(language), SELECTION, selection, fingerprint=context.fingerprint(key))
+    study, layout, fingerprint = context.study, context.layout, context.fingerprint(key)
+    write_corpus(layout.corpus, study.corpus.files, study.corpus.words, fingerprint=fingerprint)
+    corpus = store.load(layout.corpus, CORPUS)
+    for language in study.corpus.files:
+        write_selection(layout.selection(language), corpus, language, study.selection, fingerprint=fingerprint)
     return {"tokens": corpus.sizes["token"], "types": corpus.sizes["type"]}
 
 
 def align_words(key: Key, context: Context) -> Outcome:
     """Word links of a pair."""
     layout, (source, target) = context.layout, key.part
-    corpus = store.read(layout.corpus, CORPUS)
+    corpus = store.load(layout.corpus, CORPUS)
     links = link(corpus, source, target, context.study.links)
     store.save(layout.links(source, target), LINKS, links, fingerprint=context.fingerprint(key))
     return {"links": links.sizes["link"], "sentences_too_long": links.attrs["sentences_too_long"]}
@@ -96,7 +95,7 @@ def align_words(key: Key, context: Context) -> Outcome:
 def count_translations(key: Key, context: Context) -> Outcome:
     """The dictionaries of both directions of a pair."""
     layout, (source, target) = context.layout, key.part
-    corpus = store.read(layout.corpus, CORPUS)
+    corpus = store.load(layout.corpus, CORPUS)
     links = store.read(layout.links(source, target), LINKS)
     entries = 0
     for one, other in ((source, target), (target, source)):
@@ -115,7 +114,7 @@ def count(key: Key, context: Context) -> Outcome:
     """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
     layout = context.layout
     checkpoint, stack, *languages = key.part
-    corpus = store.read(layout.corpus, CORPUS)
+    corpus = store.load(layout.corpus, CORPUS)
     paths = [layout.concepts(checkpoint, stack, name) for name in languages]
     concepts = [store.load(path, CONCEPTS) for path in paths]
     chosen = []

@@ -1,18 +1,20 @@
 """The store: layout, regions of whole shards, commit records, clear failures."""
 
 import errno
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import store
 from engine.kernels.shards import shard_ranges
 from schemas.activations import ACTIVATIONS
-from schemas.corpus import SELECTION
+from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import SchemaError, StoreError
 
 
@@ -74,6 +76,52 @@ def test_write_region__shards_in_any_order_make_the_whole(tmp_path: Path, tokens
     for a, b in reversed(shard_ranges(tokens, shard)):
         store.write_region(path, "activation", values[:, a:b], token=a)
     np.testing.assert_array_equal(store.load(path, ACTIVATIONS).activation.values, values)
+
+
+def growing(path: str, languages: int = 1, chunk: int = 4) -> str:
+    """A CORPUS dataset whose arrays are still empty."""
+    sizes = {"language": languages, "token": 0, "type": 0, "boundary": 0}
+    chunks = {"token": chunk, "type": chunk, "boundary": chunk, "language": 1}
+    store.setup(path, CORPUS, sizes, {}, chunks=chunks, shards={})
+    return path
+
+
+@given(st.lists(st.lists(st.integers(0, 99), max_size=9), max_size=9), st.sets(st.integers(0, 8)), st.integers(1, 6))
+def test_growing__holds_all_pieces_in_order(pieces: list[list[int]], flushed: set[int], chunk: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = growing(f"{folder}/a.zarr", chunk=chunk)
+        column = store.Growing(path, "token_type")
+        expected: list[int] = []
+        for i, piece in enumerate(pieces):
+            column.extend(np.array(piece, np.int32))
+            expected += piece
+            assert len(column) == len(expected)
+            if i in flushed:
+                column.flush()
+        column.flush()
+        held = zarr.open_array(f"{path}/token_type", mode="r")
+        assert held[:].tolist() == expected
+        assert held.chunks == (chunk,)
+        start = len(expected) // 3
+        column.replace(start, lambda values: values + 100)
+        assert held[:].tolist() == [*expected[:start], *(value + 100 for value in expected[start:])]
+
+
+def test_growing__rows_of_two_dimensions_and_text(tmp_path: Path) -> None:
+    path = growing(str(tmp_path / "a.zarr"), languages=2)
+    rows = [[0, 3, 5, 6, 8, 9], [9, 10, 11, 15, 16, 20]]
+    for row, values in enumerate(rows):
+        starts = store.Growing(path, "sentence_start", row)
+        starts.extend(np.array(values[:5]))
+        starts.extend(np.array(values[5:]))
+        starts.flush()
+    forms = store.Growing(path, "form")
+    forms.extend(np.array(["a", "été", "日本語", "", "e"], object))
+    forms.flush()
+    assert zarr.open_array(f"{path}/sentence_start", mode="r")[:].tolist() == rows
+    assert store.read_rows(path, "form", np.arange(5)).tolist() == ["a", "été", "日本語", "", "e"]
+    with pytest.raises(StoreError, match="conflicting sizes for dimension"):  # half-written
+        store.load(path, CORPUS)
 
 
 def test_read_rows__any_increasing_rows(tmp_path: Path) -> None:
