@@ -17,7 +17,7 @@ from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_flo
 from engine.model.pieces import Tokenised
 from engine.model.shape import describe
 from engine.previous import Known, find
-from engine.text import sentences_of, some_sentences
+from engine.text import sentences_with, some_sentences
 from schemas import study
 from schemas.activations import ACTIVATIONS
 from schemas.corpus import CORPUS
@@ -166,7 +166,7 @@ def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -
     """Read the text of a shard's tokens, and cut into sub-words the sentences whose vectors are not known."""
     started, clock = time.time(), time.perf_counter()
     tokens = store.read_rows(task.selection, "token_id", np.arange(key.start, key.stop))
-    numbers, sentences, positions = sentences_of(corpus, task.language, tokens)
+    numbers, sentences, positions = sentences_with(corpus, task.language, tokens)
     counts = np.array([len(p) for p in positions])
     described = {
         "token_id": tokens,

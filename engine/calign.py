@@ -9,16 +9,8 @@ from scipy import sparse
 
 from engine.kernels import counting
 from engine.kernels.fractions import at_least
-from engine.text import span
+from engine.text import gather, span
 from schemas.counts import ALIGNED_TYPES
-
-
-def _members(
-    concepts: NDArray[np.integer], token_id: NDArray[np.integer], corpus: xr.Dataset, language: str, k: int
-) -> sparse.csr_array:
-    """Boolean (concept, type) membership of one layer; types numbered within the language."""
-    types = span(corpus, language, "type")
-    return counting.membership(concepts, corpus.token_type.values[token_id] - types.start, k, types.stop - types.start)
 
 
 def _translations(dictionary: xr.Dataset, corpus: xr.Dataset, n_best: int) -> sparse.csr_array:
@@ -63,11 +55,14 @@ def count_aligned(
     """
     translations = _translations(dictionary, corpus, n_best)
     k_source, k_target = source.sizes["concept_id"], target.sizes["concept_id"]
-    tokens = [np.asarray(side.token_id.values) for side in (source, target)]
+    types = [gather(corpus, "token_type", np.asarray(side.token_id.values)) for side in (source, target)]
+    of_languages = [span(corpus, dictionary.attrs[side], "type") for side in ("source", "target")]
+    numbered = [found - within.start for found, within in zip(types, of_languages, strict=True)]  # within the language
+    n_source, n_target = (within.stop - within.start for within in of_languages)
     aligned, source_types, target_types = [], [], []
     for of_source, of_target in zip(source_concepts, target_concepts, strict=True):
-        one = _members(of_source, tokens[0], corpus, dictionary.attrs["source"], k_source)
-        other = _members(of_target, tokens[1], corpus, dictionary.attrs["target"], k_target)
+        one = counting.membership(of_source, numbered[0], k_source, n_source)
+        other = counting.membership(of_target, numbered[1], k_target, n_target)
         aligned.append(counting.aligned_types(one, translations, other))
         source_types.append(np.diff(one.indptr).astype(np.int32))
         target_types.append(np.diff(other.indptr).astype(np.int32))

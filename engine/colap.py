@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from engine.kernels import counting
 from engine.kernels.fractions import at_least
+from engine.text import gather
 from schemas.counts import LANGUAGE_COUNT
 
 UNITS = ("token", "type")
@@ -26,9 +27,9 @@ def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], corpus
     LANGUAGE_COUNT dataset (layer, concept, language, unit).
     """
     token_id = np.asarray(concepts.token_id.values)
-    languages = corpus.token_language.values[token_id]
+    languages = gather(corpus, "token_language", token_id)
     present = np.unique(languages)
-    types = corpus.token_type.values[token_id]
+    types = gather(corpus, "token_type", token_id)
     columns = np.searchsorted(present, languages)
     counted = [
         counting.language_count(layer, types, columns, concepts.sizes["concept_id"], len(present))

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from engine.text import span
+from engine.text import span, token_types
 from schemas.links import DICTIONARY
 
 
@@ -28,15 +28,18 @@ def estimate(corpus: xr.Dataset, links: xr.Dataset, source: str, target: str) ->
     source_token, target_token = links.source_token.values, links.target_token.values
     if links.attrs["source"] != source:
         source_token, target_token = target_token, source_token
-    types = corpus.token_type.values
+    source_types, target_types = token_types(corpus, source), token_types(corpus, target)
+    source_at = source_token - span(corpus, source, "token").start
+    target_at = target_token - span(corpus, target, "token").start
     n_types = corpus.sizes["type"]
-    pair, count = np.unique(types[source_token].astype(np.int64) * n_types + types[target_token], return_counts=True)
+    pair, count = np.unique(
+        source_types[source_at].astype(np.int64) * n_types + target_types[target_at], return_counts=True
+    )
     source_type, target_type = pair // n_types, pair % n_types
 
-    tokens = span(corpus, source, "token")
-    linked = np.zeros(tokens.stop - tokens.start, bool)
-    linked[source_token - tokens.start] = True
-    unlinked = np.bincount(types[tokens][~linked], minlength=n_types)
+    linked = np.zeros(len(source_types), bool)
+    linked[source_at] = True
+    unlinked = np.bincount(source_types[~linked], minlength=n_types)
     total = np.bincount(source_type, weights=count, minlength=n_types) + unlinked
 
     # same source type, same total: probability and count agree in order; types are sorted by form

@@ -5,11 +5,10 @@ Two writers inside one shard lose rows without an error, so a region that is not
 
 import contextlib
 import errno
-import json
 import shutil
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -30,7 +29,6 @@ from zarr.storage import WrapperStore
 
 from schemas.dataset import Schema
 from schemas.errors import InputError, SchemaError, StoreError
-from schemas.task import Record
 
 _PACKAGES = (
     "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray",
@@ -170,43 +168,6 @@ def free_bytes(path: str) -> int | None:
     return shutil.disk_usage(place).free
 
 
-def write_record(folder: str, record: Record) -> None:
-    """Commit a task."""
-    write_text(join(folder, f"{record.key}.json"), json.dumps(record.to_dict()))
-
-
-def delete_record(folder: str, name: str) -> None:
-    """Take back that a task is done."""
-    system, place = filesystem(join(folder, f"{name}.json"))
-    system.rm_file(place)
-
-
-def read_records(folder: str) -> dict[str, Record]:
-    """Records of every finished task, by key.
-
-    Raises
-    ------
-    StoreError
-        A record is damaged; the message names it and the remedy.
-    """
-    system, place = filesystem(folder)
-    records = {}
-    for path in system.find(place):  # not glob: the folder's name may hold its signs
-        if not path.endswith(".json"):
-            continue
-        text = system.cat_file(path)
-        try:
-            record = Record(**json.loads(text))
-            if not path.endswith(f"/{record.key}.json"):
-                raise ValueError("the record of another task")
-        except (ValueError, TypeError) as error:
-            raise StoreError(
-                f"{path}: expected the record of a task, found {text[:40]!r}; delete the file, the task is done again"
-            ) from error
-        records[record.key] = record
-    return records
-
-
 def setup(
     path: str,
     schema: Schema,
@@ -224,7 +185,7 @@ def setup(
     Parameters
     ----------
     sizes
-        Length of each dimension.
+        Length of each dimension; 0 for one that `Growing` makes longer, whose chunks keep their length.
     values
         Arrays known now, by variable; the others are filled later by `write_region`.
     chunks, shards
@@ -248,10 +209,9 @@ def setup(
             dtype: Any = str if variable.dtype == "string" else np.dtype(dtypes.get(variable.name, variable.dtype))
             held = group.get(variable.name)
             if not (isinstance(held, zarr.Array) and held.shape == shape and (dtype is str or held.dtype == dtype)):
-                chunk = tuple(min(chunks.get(d, sizes[d]), max(sizes[d], 1)) for d in variable.dims)
+                chunk = tuple(min(chunks.get(d, max(sizes[d], 1)), sizes[d] or chunks[d]) for d in variable.dims)
                 shard = tuple(
-                    -(-min(shards.get(d, c), max(sizes[d], 1)) // c) * c
-                    for d, c in zip(variable.dims, chunk, strict=True)
+                    -(-min(shards.get(d, c), sizes[d] or c) // c) * c for d, c in zip(variable.dims, chunk, strict=True)
                 )
                 if variable.dtype != "float":
                     chunk = shard
@@ -273,6 +233,11 @@ def setup(
                 array[...] = np.asarray(values[variable.name], dtype=object if dtype is str else dtype)
         if "colign_dataset" not in group.attrs:  # a store that is resumed keeps the versions that began it
             group.attrs.update(schema.attributes(**provenance, versions=versions()))
+
+
+def _opened(path: str, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
+    with undamaged(f"{path}/{name}"):
+        return zarr.open_array(path, path=name, mode=mode)
 
 
 @dataclass(frozen=True)
@@ -322,8 +287,8 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
     StoreError
         The region cuts through a shard: another writer of the same shard would lose rows.
     """
+    timed = _Timed(_opened(path, name, "r+").store)
     with undamaged(f"{path}/{name}"):
-        timed = _Timed(zarr.open_array(path, path=name, mode="r+").store)
         array = zarr.open_array(timed, path=name, mode="r+")
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     units = array.shards or array.chunks
@@ -351,6 +316,54 @@ def round_bits(values: NDArray[np.floating], keep_bits: int) -> NDArray[np.float
     return np.where(np.isfinite(values) & np.isfinite(rounded), rounded, values)  # the largest would become infinite
 
 
+class Growing:
+    """An array that a single writer makes longer along its last dimension, whole chunks at a time.
+
+    What does not fill a chunk yet is kept back until more values or `flush` come.
+    """
+
+    def __init__(self, path: str, name: str, *first: int) -> None:
+        """Open an array laid out by `setup`; `first` is the index along the dimension before, for arrays of two."""
+        self._path, self._array, self._stop = path, _opened(path, name, "r+"), 0
+        self._first: tuple[int | slice, ...] = first
+        self._kept: list[NDArray[Any]] = []
+
+    def __len__(self) -> int:
+        return self._stop + sum(map(len, self._kept))
+
+    def extend(self, values: NDArray[Any]) -> None:
+        """Add values to the end."""
+        self._kept.append(values)
+        self._write(len(self) - len(self) % self._array.chunks[-1] - self._stop)
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+        self._write(len(self) - self._stop)
+
+    def _write(self, length: int) -> None:
+        if length <= 0:
+            return
+        block, start = np.concatenate(self._kept), self._stop
+        with _explained(self._path):
+            self._array.resize((*self._array.shape[:-1], max(start + length, self._array.shape[-1])))
+            self._array[(*self._first, slice(start, start + length))] = block[:length]
+        self._stop, self._kept = start + length, [block[length:].copy()]
+
+    def replace(self, start: int, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        """Put function(values) in the place of all written values from `start` on, chunk by chunk."""
+        chunk = self._array.chunks[-1]
+        for at in range(start // chunk * chunk, self._stop, chunk):
+            part = (*self._first, slice(max(at, start), min(at + chunk, self._stop)))
+            with _explained(self._path):
+                self._array[part] = function(np.asarray(self._array[part]))
+
+
+def describe(path: str, **attributes: Any) -> None:
+    """Add attributes to a dataset."""
+    with _explained(path):
+        zarr.open_group(path, mode="r+").attrs.update(attributes)
+
+
 def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
     """Rows of an array at increasing indices; reads the chunks that hold them, once each.
 
@@ -361,8 +374,7 @@ def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0,
     at
         A single index for each other dimension to fix, by name.
     """
-    with undamaged(f"{path}/{name}"):
-        array = zarr.open_array(path, path=name, mode="r")
+    array = _opened(path, name, "r")
     names = [str(n) for n in array.metadata.dimension_names or ()]  # type: ignore[union-attr]
     if not len(rows):
         return np.empty((0, *[s for n, s in zip(names, array.shape, strict=True) if n not in at][1:]), array.dtype)
@@ -404,7 +416,7 @@ def check(path: str, schema: Schema, **ranges: tuple[int, int]) -> int:
     system, place = filesystem(path)
     nbytes = 0
     for variable in schema.variables:
-        array = _open(path, variable.name, "r")
+        array = _opened(path, variable.name, "r")
         units = array.shards or array.chunks
         spans = [ranges.get(d, (0, size)) for d, size in zip(variable.dims, array.shape, strict=True)]
         grid = [range(a // unit, -(-b // unit)) for (a, b), unit in zip(spans, units, strict=True)]
@@ -416,11 +428,6 @@ def check(path: str, schema: Schema, **ranges: tuple[int, int]) -> int:
                 region = tuple(slice(c * unit, (c + 1) * unit) for c, unit in zip(cell, units, strict=True))
                 nbytes += np.asarray(array[region]).nbytes
     return nbytes
-
-
-def _open(path: str, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
-    with undamaged(f"{path}/{name}"):
-        return zarr.open_array(path, path=name, mode=mode)
 
 
 def size(path: str, name: str) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from engine import calign, colap, concepts, results, store
-from engine.corpus import changed_files
+from engine.corpus import compare_files
+from engine.records import delete_record, read_records
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures
@@ -83,7 +84,7 @@ def run(
         store.sweep_partial_files(folder)
         store.remove(f"{folder}.partial")
     for name in stale:  # first, so that a run which is killed halfway leaves no record of other settings behind
-        store.delete_record(layout.records, name)
+        delete_record(layout.records, name)
     for part in dict.fromkeys(tuple(name.split("/")[1:4]) for name in stale if name.startswith("concepts/")):
         store.remove(layout.concepts(*part))
     if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
@@ -119,7 +120,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
     InputError
         Costly tasks were done with other settings; names what changed and the remedy.
     """
-    found = store.read_records(context.layout.records)
+    found = read_records(context.layout.records)
     kept, stale = {}, []
     for name, record in found.items():
         stage, *part = name.split("/")
@@ -144,19 +145,42 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
 def check_text(context: Context, done: Mapping[str, Record], *, grow: bool = False) -> bool:
     """Compare the text files with the stored corpus; files that are gone are not missed.
 
+    Parameters
+    ----------
+    grow
+        Whether texts may have got further sentences.
+
+    Returns
+    -------
+    Whether they have.
+
     Raises
     ------
     InputError
-        A file has changed since the corpus was read.
+        A file has changed since the corpus was read, or has grown and may not, or a language is gone.
     """
-    if str(Key("corpus")) not in done:
-        return
+    if str(Key("corpus")) not in done and not grow:
+        return False
+    if store.attributes(context.layout.corpus) is None:
+        return False
+    texts, root = context.study.corpus.files, context.layout.root
     corpus = store.load(context.layout.corpus, CORPUS)
-    if changed := changed_files(corpus, context.study.corpus.files):
+    states = compare_files(corpus, texts)
+    found = {state: [texts[lang] for lang, its in states.items() if its == state] for state in ("grown", "changed")}
+    wrong = [state for state, paths in found.items() if paths and not (grow and state == "grown")]
+    if wrong:
+        said = "; ".join(f"{', '.join(found[state])}: {state} since {root} was made" for state in wrong)
+        more = "run with --grow to take up what was added, " if "grown" in wrong else ""
         raise InputError(
-            f"{', '.join(changed)}: changed since {context.layout.root} was made, so its results are of another text. "
-            "Choose another directory with --out, restore the text, or delete the directory"
+            f"{said}, so its results are of another text. {more[:1].upper()}{more[1:]}"
+            f"{'c' if more else 'C'}hoose another directory with --out, restore the text, or delete the directory"
         )
+    if grow and (lost := sorted(set(map(str, corpus.language.values)) - set(texts))):
+        raise InputError(
+            f"{root}: holds text in {', '.join(lost)}, which the study no longer names; a study grows, so name it again "
+            "under corpus.files, or choose another directory with --out"
+        )
+    return bool(found["grown"])
 
 
 def _work(
@@ -237,7 +261,7 @@ def _statistics(context: Context, text: Text) -> dict[str, Any]:
     checkpoints = list(context.study.checkpoints)
     stack = context.study.activations.stacks[0]
     absent = np.zeros((len(checkpoints), len(languages)), np.int64)
-    for name, record in store.read_records(context.layout.records).items():
+    for name, record in read_records(context.layout.records).items():
         parts = name.split("/")
         if parts[0] == "activations" and parts[1] in checkpoints and parts[2] == stack:
             absent[checkpoints.index(parts[1]), languages.index(parts[3])] += record.outcome["absent"]

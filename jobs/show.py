@@ -8,6 +8,7 @@ import numpy as np
 
 from engine import calign, store
 from engine.concepts import chosen_concepts
+from engine.text import gather, spell
 from jobs.layout import Layout
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
@@ -82,16 +83,15 @@ def aligned_pairs(
     best = strength.argmax(axis=1)
     order = np.argsort(-strength.max(axis=1), kind="stable")[:top]
 
-    corpus = store.read(layout.corpus, CORPUS)
-    forms = np.asarray(corpus.form.values, dtype=object)
-    token_type = corpus.token_type.values
+    corpus = store.load(layout.corpus, CORPUS)
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     sides = []
     for language in (source, target):
         path = layout.concepts(checkpoint, stack, language)
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
-            sides.append((token_type[concepts.token_id.values], chosen_concepts(concepts)[at]))
+            tokens, labels = concepts.token_id.values, chosen_concepts(concepts)[at]
+        sides.append((gather(corpus, "token_type", tokens), labels))
     found = []
     for one in order.tolist():
         other = int(best[one])
@@ -106,9 +106,15 @@ def aligned_pairs(
                 int(strength[one, other]),
                 len(types[0]),
                 len(types[1]),
-                [str(forms[t]) for t in types[0]],
-                [str(forms[t]) for t in types[1]],
-                [(str(forms[a]), str(forms[b])) for a, b in matched],
+                spell(corpus, source, types[0]),
+                spell(corpus, target, types[1]),
+                list(
+                    zip(
+                        spell(corpus, source, [a for a, _ in matched]),
+                        spell(corpus, target, [b for _, b in matched]),
+                        strict=True,
+                    )
+                ),
             )
         )
     return found

@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 
 from engine import store
 from engine.activations import BLOCKS, Extraction, layers_of
 from engine.concepts import Clustering
-from engine.corpus import read_corpus, select
+from engine.corpus import measure, stored_sizes
 from engine.kernels.lloyd import BLOCK_ROWS, SUM_ROWS
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
-from engine.text import span
+from engine.text import BLOCK
 from jobs.layout import Layout
 from jobs.tasks import Context, Vectors
 from schemas.corpus import CORPUS, SELECTION
@@ -24,6 +23,19 @@ from schemas.task import Key
 
 _PROCESS = 400 * 2**20
 """Resident bytes of a worker process with torch and transformers imported, before any data (measured: 380 MiB)."""
+
+_BLOCKS = 128 * BLOCK
+"""Bytes of the blocks of text in memory while it is read or written (measured: 29 MiB)."""
+
+_TYPE = 280
+"""Bytes of a word type while its text is read: a string, a dictionary entry and numbers (measured: 165, Latin)."""
+
+_FORM = 48
+"""Bytes of a word type in the vocabulary of a stored text: UTF-8 and an offset, twice while it is put together."""
+
+
+_WORD = 80
+"""Bytes of a word of the sentences of one shard: a string, and numbers of its sub-words."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +65,28 @@ class Stage:
     """For the concepts stage: one for each checkpoint, stack and selection."""
 
 
-def measure(corpus: xr.Dataset, selections: dict[str, xr.Dataset]) -> Text:
-    """Sizes of a text."""
-    languages = [str(language) for language in corpus.language.values]
-    types = corpus.token_type.values
-    spans = {unit: {lang: span(corpus, lang, unit) for lang in languages} for unit in ("token", "type")}
-    return Text(
-        int(corpus.sentences.values[0]),
-        {lang: s.stop - s.start for lang, s in spans["token"].items()},
-        {lang: s.stop - s.start for lang, s in spans["type"].items()},
-        {lang: selections[lang].sizes["token"] for lang in languages},
-        {lang: len(np.unique(types[selections[lang].token_id.values])) for lang in languages},
-    )
-
-
 def read_text(study: Study, layout: Layout, *, stored: bool) -> Text:
-    """Sizes of a study's text: from its store when that is done, else from the files, in memory."""
+    """Sizes of a study's text: from its store when that is done, else from the files, which are read once, in a stream.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, the files have different numbers of lines, or no word of a language is frequent enough.
+    """
     if stored:
-        corpus = store.load(layout.corpus, CORPUS)
-        return measure(corpus, {lang: store.load(layout.selection(lang), SELECTION) for lang in study.corpus.files})
-    corpus = read_corpus(study.corpus.files, study.corpus.words)
-    return measure(corpus, {lang: select(corpus, lang, study.selection) for lang in study.corpus.files})
+        sizes = stored_sizes(
+            store.load(layout.corpus, CORPUS),
+            {lang: store.load(layout.selection(lang), SELECTION) for lang in study.corpus.files},
+        )
+    else:
+        sizes = measure(study.corpus.files, study.corpus.words, study.selection)
+    return Text(
+        next(iter(sizes.values())).sentences,
+        {lang: size.tokens for lang, size in sizes.items()},
+        {lang: size.types for lang, size in sizes.items()},
+        {lang: size.selected_tokens for lang, size in sizes.items()},
+        {lang: size.selected_types for lang, size in sizes.items()},
+    )
 
 
 def fingerprints(study: Study) -> dict[str, str]:
@@ -179,7 +192,12 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     links_memory = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs) * 300  # measured: 225 a token
     words = sum(text.tokens.values())
     return (
-        Stage("corpus", (Key("corpus"),), words * 4, _PROCESS + words * 60 + sum(text.types.values()) * 200),
+        Stage(
+            "corpus",
+            (Key("corpus"),),
+            words * 4 + sum(text.types.values()) * 8,
+            _PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
+        ),
         Stage(
             "links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, _PROCESS + links_memory
         ),
@@ -208,7 +226,7 @@ def _activations(context: Context, text: Text) -> Stage:
         tokens = text.selected_tokens[task.language]
         keys += [Key("activations", part, a, b) for a, b in shard_ranges(tokens, settings.shard_tokens)]
         nbytes += len(task.wanted.layers) * layer_bytes(task, tokens, settings) + tokens * TOKEN_BYTES
-        memory = max(memory, extraction_memory(task, tokens, settings))
+        memory = max(memory, extraction_memory(task, text, settings))
     return Stage("activations", tuple(keys), nbytes, memory)
 
 
@@ -238,14 +256,22 @@ def layer_bytes(task: Extraction, tokens: int, settings: Activations) -> int:
     return tokens * describe(task.model).hidden * itemsize
 
 
-def extraction_memory(task: Extraction, tokens: int, settings: Activations) -> int:
+def extraction_memory(task: Extraction, text: Text, settings: Activations) -> int:
     """Projected peak memory of a process that extracts, in bytes."""
     shape = describe(task.model)
+    tokens = text.selected_tokens[task.language]
     shards = -(-tokens // settings.shard_tokens)
     shard = layer_bytes(task, min(tokens, settings.shard_tokens), settings)
     blocks = min(BLOCKS, shards) * len(task.wanted.layers) * shard
     # two writers, each with a layer of a shard, its encoded chunks, and the shard made of them
-    return _PROCESS + weights(shape, task) + _forward(shape, task) + blocks + BLOCKS * 2 * shard
+    vectors = blocks + BLOCKS * 2 * shard
+    languages = [task.language] if task.source is None else [task.language, task.source]
+    words = sum(
+        min(settings.shard_tokens, text.sentences) * text.tokens[lang] // text.sentences * _WORD
+        + text.types[lang] * _FORM
+        for lang in languages
+    )
+    return _PROCESS + weights(shape, task) + _forward(shape, task) + vectors + words + _BLOCKS
 
 
 TOKEN_BYTES = 16
@@ -321,7 +347,7 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
 def _counts(context: Context, text: Text) -> Stage:
     study = context.study
     parts: list[tuple[str, ...]] = []
-    nbytes = memory = 0
+    nbytes = memory = layers = 0
     k = study.concepts.k
     for name in study.checkpoints:
         for stack in study.activations.stacks:
@@ -332,7 +358,8 @@ def _counts(context: Context, text: Text) -> Stage:
             nbytes += len(directions) * layers * k * k  # mostly zeros: about a quarter of four bytes a cell
             memory = max(memory, 3 * layers * k * k * 4)
     keys = tuple(Key("counts", part) for part in parts)
-    return Stage("counts", keys, nbytes, _PROCESS + memory + sum(text.tokens.values()) * 20)
+    selected = sum(text.selected_tokens.values()) * (40 + 4 * layers)  # concepts of every layer, types, sorting
+    return Stage("counts", keys, nbytes, _PROCESS + memory + selected + _BLOCKS)
 
 
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:

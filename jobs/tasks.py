@@ -1,5 +1,6 @@
 """Task functions: each reads datasets, calls one engine function, writes its own region or dataset, and commits."""
 
+import json
 import resource
 import socket
 import time
@@ -14,13 +15,14 @@ from engine.activations import Extraction, extract
 from engine.calign import count_aligned
 from engine.colap import count_languages
 from engine.concepts import chosen_concepts
-from engine.corpus import read_corpus, select
+from engine.corpus import write_corpus, write_selection
 from engine.dictionary import estimate
 from engine.links import link
+from engine.records import write_record
 from jobs.layout import Layout
 from schemas import study
 from schemas.concepts import CONCEPTS
-from schemas.corpus import CORPUS, SELECTION
+from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY, LINKS
 from schemas.task import Key, Record
@@ -79,7 +81,7 @@ class Context:
 
 def commit(key: Key, records: str, fingerprint: str, started: float, outcome: Outcome) -> Outcome:
     """Write the record that a task is done."""
-    store.write_record(
+    write_record(
         records,
         Record(
             str(key),
@@ -112,19 +114,22 @@ def perform_shards(key: Key, vectors: Vectors) -> list[Outcome]:
 
 def read(key: Key, context: Context) -> Outcome:
     """Read the text, select tokens, write corpus and selections."""
-    settings, layout = context.study, context.layout
-    corpus = read_corpus(settings.corpus.files, settings.corpus.words)
-    selections = {language: select(corpus, language, settings.selection) for language in settings.corpus.files}
-    store.save(layout.corpus, CORPUS, corpus, fingerprint=context.fingerprint(key))
-    for language, selection in selections.items():
-        store.save(layout.selection(language), SELECTION, selection, fingerprint=context.fingerprint(key))
+    settings, layout, fingerprint = context.study, context.layout, context.fingerprint(key)
+    held = store.attributes(layout.corpus) or {}
+    # languages that are stored keep their places, so that indices of their tokens hold when others are added
+    order = sorted(settings.corpus.files, key=[*json.loads(held.get("sha256", "{}")), *settings.corpus.files].index)
+    texts = {language: settings.corpus.files[language] for language in order}
+    write_corpus(layout.corpus, texts, settings.corpus.words, fingerprint=fingerprint)
+    corpus = store.load(layout.corpus, CORPUS)
+    for language in settings.corpus.files:
+        write_selection(layout.selection(language), corpus, language, settings.selection, fingerprint=fingerprint)
     return {"tokens": corpus.sizes["token"], "types": corpus.sizes["type"]}
 
 
 def align_words(key: Key, context: Context) -> Outcome:
     """Word links of a pair."""
     layout, (source, target) = context.layout, key.part
-    corpus = store.read(layout.corpus, CORPUS)
+    corpus = store.load(layout.corpus, CORPUS)
     links = link(corpus, source, target, context.study.links)
     store.save(layout.links(source, target), LINKS, links, fingerprint=context.fingerprint(key))
     return {"links": links.sizes["link"], "sentences_too_long": links.attrs["sentences_too_long"]}
@@ -133,7 +138,7 @@ def align_words(key: Key, context: Context) -> Outcome:
 def count_translations(key: Key, context: Context) -> Outcome:
     """The dictionaries of both directions of a pair."""
     layout, (source, target) = context.layout, key.part
-    corpus = store.read(layout.corpus, CORPUS)
+    corpus = store.load(layout.corpus, CORPUS)
     links = store.read(layout.links(source, target), LINKS)
     entries = 0
     for one, other in ((source, target), (target, source)):
@@ -147,7 +152,7 @@ def count(key: Key, context: Context) -> Outcome:
     """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
     layout = context.layout
     checkpoint, stack, *languages = key.part
-    corpus = store.read(layout.corpus, CORPUS)
+    corpus = store.load(layout.corpus, CORPUS)
     paths = [layout.concepts(checkpoint, stack, name) for name in languages]
     concepts = [store.load(path, CONCEPTS) for path in paths]
     chosen = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine import activations, store
+from engine.records import delete_record, read_records
 from engine.workers.protocol import Workers
 from jobs.tasks import Outcome, Part, Vectors, perform_shards
 from schemas.corpus import SELECTION
@@ -114,10 +115,10 @@ def _lay_out(part: Part, vectors: Vectors, dtype: str | None = None) -> None:
 
 def _undo(keys: Sequence[Key], vectors: Vectors) -> int:
     """Delete the records of some shards; returns how many there were."""
-    records = store.read_records(vectors.records)
+    records = read_records(vectors.records)
     done = [str(key) for key in keys if str(key) in records]
     for name in done:
-        store.delete_record(vectors.records, name)
+        delete_record(vectors.records, name)
     return len(done)
 
 

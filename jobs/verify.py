@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine import activations, store
+from engine.records import delete_record
 from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.activations import ACTIVATIONS
@@ -140,5 +141,5 @@ def take_back(context: Context, stages: Sequence[Stage], done: Collection[str], 
             store.remove(path)
     names = sorted(str(key) for key in wrong)
     for name in names:
-        store.delete_record(context.layout.records, name)
+        delete_record(context.layout.records, name)
     return names

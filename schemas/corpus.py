@@ -16,6 +16,12 @@ CORPUS = Schema(
         Variable("token_stop", ("language",), "int64", "end of the language's tokens (half-open)"),
         Variable("type_stop", ("language",), "int64", "end of the language's types (half-open)"),
         Variable("sentences", ("language",), "int64", "number of sentences", units="count"),
+        Variable(
+            "sentence_start",
+            ("language", "boundary"),
+            "int64",
+            "index of the first token of each sentence, and the end of the last",
+        ),
     ),
 )
 

@@ -1,23 +1,36 @@
 """Words of many scripts, reading of files, and selections."""
 
 import gzip
+import hashlib
 import json
 import tempfile
+import tracemalloc
 import unicodedata
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.corpus import changed_files, read_corpus, read_sentences, select, words
-from engine.text import sentence_offsets, sentence_words, some_sentences, span
+from engine import store
+from engine.corpus import (
+    compare_files,
+    measure,
+    read_sentences,
+    stored_sizes,
+    words,
+    write_corpus,
+    write_selection,
+)
+from engine.text import sentence_words, sentences_with, span
 from schemas import study
-from schemas.corpus import CORPUS
+from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import InputError
-from tests.oracles.texts import corpus
+from tests.oracles.texts import corpus, selected
 
 
 @pytest.mark.parametrize(
@@ -113,61 +126,220 @@ def write(folder: Path, **texts: str) -> dict[str, str]:
     return files
 
 
+def read(files: dict[str, str], rule: str = "spaces", folder: Path | None = None, **options: Any) -> xr.Dataset:
+    """Write the corpus beside the first file, unless a folder is given, and load it."""
+    path = str((folder or Path(next(iter(files.values()))).parent) / "corpus.zarr")
+    write_corpus(path, files, rule, **options)
+    return store.read(path, CORPUS)
+
+
 sentence = st.lists(st.text("abcéبह日", min_size=1, max_size=3), min_size=1, max_size=6)
+parallel = st.integers(1, 5).flatmap(lambda n: st.tuples(*[st.lists(sentence, min_size=n, max_size=n)] * 3))
+blocks = st.integers(3, 50)
+rules = st.builds(
+    study.Selection, min_count=st.integers(1, 2), max_count=st.integers(1, 4), seed=st.integers(0, 2**32 - 1)
+)
 
 
-@given(st.integers(1, 5).flatmap(lambda n: st.tuples(*[st.lists(sentence, min_size=n, max_size=n)] * 3)))
-def test_read_corpus__round_trip(texts: tuple[list[list[str]], ...]) -> None:
+def joined(texts: dict[str, list[list[str]]]) -> dict[str, str]:
+    return {language: "".join(" ".join(line) + "\n" for line in lines) for language, lines in texts.items()}
+
+
+@given(parallel, blocks)
+def test_write_corpus__any_blocks_equal_a_plain_reading(texts: tuple[list[list[str]], ...], block: int) -> None:
     given_ = dict(zip(("de", "ar", "en"), texts, strict=True))
     with tempfile.TemporaryDirectory() as folder:
-        joined = {language: "".join(" ".join(line) + "\n" for line in lines) for language, lines in given_.items()}
-        found = read_corpus(write(Path(folder), **joined), "spaces")
-    for language, lines in given_.items():
-        assert sentence_words(found, language) == lines
-        offsets = sentence_offsets(found, language)
-        assert np.diff(offsets).tolist() == [len(line) for line in lines]
-        assert (offsets[0], offsets[-1]) == (span(found, language, "token").start, span(found, language, "token").stop)
-        every_other = np.arange(0, len(lines), 2)
-        assert some_sentences(found, language, every_other) == lines[::2]
+        found = read(write(Path(folder), **joined(given_)), block=block)
     xr.testing.assert_equal(found, corpus(given_))
-    CORPUS.validate(found)
+    for v in CORPUS.variables:
+        assert found[v.name].dims == v.dims
+        assert found[v.name].attrs["long_name"] == v.meaning
 
 
-def test_read_corpus__from_files(tmp_path: Path) -> None:
+@given(parallel, rules, blocks)
+def test_measure__equals_what_is_stored(texts: tuple[list[list[str]], ...], rule: study.Selection, block: int) -> None:
+    given_ = dict(zip(("de", "ar", "en"), texts, strict=True))
+    given_ = {language: [lines[0] * 2, *lines[1:]] for language, lines in given_.items()}  # something is frequent
+    with tempfile.TemporaryDirectory() as folder:
+        files = write(Path(folder), **joined(given_))
+        expected = measure(files, "spaces", rule)
+        write_corpus(f"{folder}/corpus.zarr", files, "spaces", block=block)
+        text = store.load(f"{folder}/corpus.zarr", CORPUS)
+        selections = {}
+        for language in files:
+            write_selection(f"{folder}/{language}.zarr", text, language, rule, block=block)
+            selections[language] = store.read(f"{folder}/{language}.zarr", SELECTION)
+        assert stored_sizes(text, selections) == expected
+    for language, lines in given_.items():
+        assert expected[language].sentences == len(lines)
+        assert expected[language].tokens == sum(map(len, lines))
+        assert expected[language].types == len({word for line in lines for word in line})
+        types = corpus({language: lines}).token_type.values
+        places = selected(types.tolist(), rule.min_count, rule.max_count, rule.seed)
+        start = text.token_stop.values[list(files).index(language)] - len(types)
+        assert selections[language].token_id.values.tolist() == [start + place for place in places]
+        assert expected[language].selected_types == len(set(types[places].tolist()))
+
+
+def test_write_corpus__from_files(tmp_path: Path) -> None:
     files = write(tmp_path, de="Das Haus.\nDer Hund\n", en="\ufeffThe house.\r\nThe dog")
-    found = read_corpus(files, "regex")
+    found = read(files, "regex", fingerprint="f")
     assert sentence_words(found, "de") == [["Das", "Haus", "."], ["Der", "Hund"]]
     assert sentence_words(found, "en") == [["The", "house", "."], ["The", "dog"]]
     assert found.position.values.tolist() == [0, 1, 2, 0, 1] * 2
     assert found.form.values.tolist() == [".", "Das", "Der", "Haus", "Hund", ".", "The", "dog", "house"]
+    assert (found.attrs["words"], found.attrs["fingerprint"]) == ("regex", "f")
+    contents = {language: Path(path).read_bytes() for language, path in files.items()}
+    assert json.loads(found.attrs["sha256"]) == {
+        language: hashlib.sha256(content).hexdigest() for language, content in contents.items()
+    }
+    assert json.loads(found.attrs["bytes"]) == {language: len(content) for language, content in contents.items()}
 
 
-def test_read_corpus__gzip(tmp_path: Path) -> None:
+def test_write_corpus__chunks_are_small_and_guarded(tmp_path: Path) -> None:
+    found = read(write(tmp_path, de="ein Haus\n", en="a house\n"))
+    for v in CORPUS.variables:
+        assert found[v.name].encoding["compressors"][0].to_dict()["configuration"]["checksum"], v.name
+        if v.dims != ("language",):
+            assert 2**16 <= found[v.name].encoding["chunks"][-1] <= 2**20, v.name
+    write_selection(str(tmp_path / "de.zarr"), found, "de", study.Selection(min_count=1))
+    token_id = store.load(str(tmp_path / "de.zarr"), SELECTION).token_id
+    assert token_id.encoding["compressors"][0].to_dict()["configuration"]["checksum"]
+    assert 2**16 <= token_id.encoding["chunks"][0] <= 2**20
+
+
+def test_write_corpus__gzip(tmp_path: Path) -> None:
     files = write(tmp_path, de="ein Haus\n", en="a house\n")
     packed = str(tmp_path / "de.txt.gz")
     Path(packed).write_bytes(gzip.compress(Path(files["de"]).read_bytes()))
-    xr.testing.assert_equal(read_corpus(files | {"de": packed}, "spaces"), read_corpus(files, "spaces"))
+    xr.testing.assert_identical(read(files | {"de": packed}), read(files))
 
 
-def test_changed_files__by_content(tmp_path: Path) -> None:
+def test_write_corpus__reads_every_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write(tmp_path, de="ein Haus\n", en="a house\n")
-    found = read_corpus(files, "spaces")
-    assert changed_files(found, files) == []
-    write(tmp_path, de="kein Haus\n")
-    assert changed_files(found, files) == [files["de"]]
-    Path(files["de"]).unlink()
-    assert changed_files(found, files) == []
+    opened: list[str] = []
+    open_ = fsspec.open
+    monkeypatch.setattr("fsspec.open", lambda path, mode: (opened.append(path), open_(path, mode))[1])
+    read(files)
+    assert opened == list(files.values())
 
 
-def test_read_corpus__unequal_numbers_of_lines(tmp_path: Path) -> None:
-    files = write(tmp_path, de="a\nb\n", en="x\n")
-    with pytest.raises(InputError, match=r"equal numbers of lines, found .*de\.txt: 2, .*en\.txt: 1; line i of every"):
-        read_corpus(files, "spaces")
+class Killed(BaseException):
+    pass
 
 
-def test_read_corpus__no_lines(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"en\.txt: the file is empty"):
-        read_corpus(write(tmp_path, de="a\n", en=""), "spaces")
+@pytest.mark.parametrize("step", ["extend", "flush", "replace", "describe"])
+def test_write_corpus__again_after_it_was_killed(tmp_path: Path, step: str) -> None:
+    long = {"de": [["a", "b"], ["c"], ["d", "e", "f"]] * 5, "en": [["v"], ["w", "x"], ["y"]] * 5}
+    short = {"de": [["b", "a"]], "en": [["y"]]}
+    path = str(tmp_path / "corpus.zarr")
+    calls = 0
+
+    def dying(*_: object, **__: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2 or step == "describe":
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"engine.store.{step}" if step == "describe" else f"engine.store.Growing.{step}", dying)
+        with pytest.raises(Killed):
+            write_corpus(path, write(tmp_path, **joined(long)), "spaces", block=4)
+    assert Path(path).exists()
+    xr.testing.assert_equal(read(write(tmp_path, **joined(short)), block=4), corpus(short))
+
+
+def test_write_corpus__memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    def peak(lines: int) -> int:
+        rng = np.random.default_rng(0)
+        text = "".join(" ".join(f"w{i}" for i in row) + "\n" for row in rng.integers(0, 200, (lines, 10)).tolist())
+        files = write(tmp_path, de=text, en=text)
+        del text
+        rule = study.Selection()
+        tracemalloc.start()
+        try:
+            measure(files, "spaces", rule)
+            write_corpus(str(tmp_path / "corpus.zarr"), files, "spaces", block=1000)
+            opened = store.load(str(tmp_path / "corpus.zarr"), CORPUS)
+            write_selection(str(tmp_path / "de.zarr"), opened, "de", rule, block=1000)
+            wanted = span(opened, "en", "token").start + np.arange(0, lines * 10, lines // 10)
+            sentences_with(opened, "en", wanted, 1000)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(100)  # what is imported and cached once
+    assert peak(4000) < 1.2 * peak(400)  # ten times the text
+
+
+def test_write_corpus__unequal_numbers_of_lines(tmp_path: Path) -> None:
+    for texts, found in (
+        ({"de": "a\nb\n", "en": "x\n"}, "2, .*en.txt: 1"),
+        ({"de": "a\n", "en": "x\ny\n"}, "1, .*: 2"),
+    ):
+        files = write(tmp_path, **texts)
+        for attempt in (read, lambda files: measure(files, "spaces", study.Selection())):
+            with pytest.raises(InputError, match=rf"equal numbers of lines, found .*de\.txt: {found}; line i of every"):
+                attempt(files)
+        assert not (tmp_path / "corpus.zarr").exists()
+
+
+def test_write_corpus__no_lines(tmp_path: Path) -> None:
+    files = write(tmp_path, de="a\n", en="")
+    for attempt in (read, lambda files: measure(files, "spaces", study.Selection())):
+        with pytest.raises(InputError, match=r"en\.txt: the file is empty; expected one sentence a line"):
+            attempt(files)
+    assert not (tmp_path / "corpus.zarr").exists()
+
+
+def test_measure__no_frequent_type(tmp_path: Path) -> None:
+    files = write(tmp_path, de="a a\n", en="b c\n")
+    with pytest.raises(InputError, match=r"min_count 2 leaves no word of language 'en'; lower it or add text"):
+        measure(files, "spaces", study.Selection(min_count=2))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("a b\nc\n", "a b\nc\n", "same"),
+        ("a b\nc", "a b\nc", "same"),
+        ("a b\nc\n", "a b\nc\nd\n", "grown"),
+        ("a b\nc", "a b\nc\nd", "grown"),
+        ("a b\r\nc", "a b\r\nc\r\nd", "grown"),
+        ("a b\nc", "a b\nc d", "changed"),  # its last sentence goes on
+        ("a b\nc", "a b\nc\rd", "changed"),
+        ("a b\nc\n", "a b\nd\n", "changed"),
+        ("a b\nc\n", "a x\nc\nd\n", "changed"),
+        ("a b\nc\n", "a b\n", "changed"),
+        ("a b\nc\n", "", "changed"),
+        ("a b\nc\n", None, "gone"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_compare_files__by_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str | None, expected: str, packed: bool
+) -> None:
+    monkeypatch.setattr("engine.corpus._READ", 3)
+    files = write(tmp_path, de=before, en="x\ny\n")
+    path = Path(f"{files['de']}.gz" if packed else files["de"])
+    path.write_bytes(gzip.compress(before.encode()) if packed else before.encode())
+    files["de"] = str(path)
+    found = read(files)
+    assert compare_files(found, files) == {"de": "same", "en": "same"}
+    if after is None:
+        path.unlink()
+    else:
+        path.write_bytes(gzip.compress(after.encode(), 1, mtime=7) if packed else after.encode())
+    assert compare_files(found, files) == {"de": expected, "en": "same"}
+
+
+def test_compare_files__damaged(tmp_path: Path) -> None:
+    files = write(tmp_path, de="a\n", en="x\n") | {"de": str(tmp_path / "de.txt.gz")}
+    Path(files["de"]).write_bytes(gzip.compress(b"a\n"))
+    found = read(files)
+    Path(files["de"]).write_bytes(gzip.compress(b"a\n")[:-4])
+    with pytest.raises(InputError, match=r"de\.txt\.gz: not a whole gzip file"):
+        compare_files(found, files)
 
 
 @pytest.mark.parametrize(
@@ -212,17 +384,30 @@ def test_read_sentences__damaged_gzip(tmp_path: Path, content: bytes) -> None:
         list(read_sentences(str(path), "spaces"))
 
 
-def test_select__frequent_types_of_one_language() -> None:
+@pytest.mark.parametrize("content", [b"a\n\nb\n", b"a\nb \xff c\nd\n"])
+def test_write_corpus__bad_text_leaves_nothing(tmp_path: Path, content: bytes) -> None:
+    files = write(tmp_path, de="a\nb\nc\n", en="")
+    Path(files["en"]).write_bytes(content)
+    for attempt in (read, lambda files: measure(files, "spaces", study.Selection())):
+        with pytest.raises(InputError, match=r"en\.txt, line 2: "):
+            attempt(files)
+    assert not (tmp_path / "corpus.zarr").exists()
+
+
+def test_write_selection__frequent_types_of_one_language(tmp_path: Path) -> None:
     text = corpus({"de": [["a", "b", "a"], ["a", "c", "a"]], "en": [["a", "b"], ["b", "b"]]})
-    found = select(text, "de", study.Selection(min_count=2, max_count=3))
-    tokens = found.token_id.values
-    assert len(tokens) == 3
-    assert set(tokens.tolist()) <= {0, 2, 3, 5}
-    assert select(text, "en", study.Selection(min_count=2, max_count=3)).token_id.values.tolist() == [7, 8, 9]
+    rule = study.Selection(min_count=2, max_count=3)
+    path = str(tmp_path / "de.zarr")
+    assert write_selection(path, text, "de", rule, fingerprint="f") == 3
+    found = store.read(path, SELECTION)
+    assert set(found.token_id.values.tolist()) <= {0, 2, 3, 5}
     assert json.loads(found.attrs["rule"])["max_count"] == 3
+    assert (found.attrs["types"], found.attrs["fingerprint"]) == (1, "f")
+    write_selection(path, text, "en", rule)  # in the place of the other
+    assert store.read(path, SELECTION).token_id.values.tolist() == [7, 8, 9]
 
 
-def test_select__no_frequent_type() -> None:
+def test_write_selection__no_frequent_type(tmp_path: Path) -> None:
     text = corpus({"de": [["a"]], "en": [["b"]]})
     with pytest.raises(InputError, match=r"min_count 10 leaves no word of language 'en'; lower it or add text"):
-        select(text, "en", study.Selection())
+        write_selection(str(tmp_path / "en.zarr"), text, "en", study.Selection())

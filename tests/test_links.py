@@ -9,11 +9,13 @@ import pytest
 import xarray as xr
 
 import jobs.demo
-from engine.corpus import read_corpus
+from engine import store
+from engine.corpus import write_corpus
 from engine.dictionary import estimate
 from engine.links import link
 from engine.text import span
 from schemas import study
+from schemas.corpus import CORPUS
 from tests.oracles.texts import corpus
 
 DEMO = Path(jobs.demo.__file__).parent
@@ -21,9 +23,11 @@ HEURISTICS = ("intersection", "grow-diag", "grow-diag-final", "grow-diag-final-a
 
 
 @pytest.fixture(scope="module")
-def demo() -> xr.Dataset:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     """The demo text in German, Arabic and English."""
-    return read_corpus({language: str(DEMO / f"{language}.txt") for language in ("de", "ar", "en")}, "regex")
+    path = str(tmp_path_factory.mktemp("demo") / "corpus.zarr")
+    write_corpus(path, {language: str(DEMO / f"{language}.txt") for language in ("de", "ar", "en")}, "regex")
+    return store.read(path, CORPUS)
 
 
 @pytest.fixture(scope="module")

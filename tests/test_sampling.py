@@ -6,39 +6,57 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.kernels.sampling import occurrence, spread
+from engine.kernels.sampling import Spread, kept, occurrence
+from tests.oracles.texts import selected
 
 texts = st.lists(st.integers(0, 6), max_size=150).map(lambda types: np.array(types, np.int32))
 counts = st.integers(1, 25)
 seeds = st.integers(0, 2**32)
+blocks = st.integers(1, 60)
 
 
-@given(texts)
-def test_occurrence__equals_a_loop(types: np.ndarray) -> None:
-    seen: dict[int, int] = {}
+def spread(types: np.ndarray, n_types: int, least: int, most: int, seed: int, block: int = 10**9) -> np.ndarray:
+    """The marks of a whole text that is cut into blocks."""
+    of_text = Spread(np.bincount(types, minlength=n_types), least, most, seed)
+    return np.concatenate([of_text.mark(types[i : i + block]) for i in range(0, max(len(types), 1), block)])
+
+
+@given(texts, blocks)
+def test_occurrence__equals_a_loop(types: np.ndarray, block: int) -> None:
+    before: dict[int, int] = {}
     expected = []
     for one in types.tolist():
-        expected.append(seen.get(one, 0))
-        seen[one] = expected[-1] + 1
-    assert occurrence(types, 7).tolist() == expected
+        expected.append(before.get(one, 0))
+        before[one] = expected[-1] + 1
+    seen = np.zeros(7, np.int64)
+    found = [occurrence(types[i : i + block], seen).tolist() for i in range(0, len(types), block)]
+    assert [n for part in found for n in part] == expected
+    assert seen.tolist() == [before.get(one, 0) for one in range(7)]
+
+
+@given(texts, counts, counts, seeds, blocks)
+def test_spread__any_blocks_equal_a_loop(types: np.ndarray, least: int, most: int, seed: int, block: int) -> None:
+    expected = selected(types.tolist(), least, most, seed)
+    assert np.flatnonzero(spread(types, 7, least, most, seed, block)).tolist() == expected
+    assert kept(np.bincount(types, minlength=7), least, most).sum() == len(expected)
 
 
 @given(texts, counts, counts, seeds)
 def test_spread__keeps_exactly_the_smaller_of_count_and_maximum(
     types: np.ndarray, least: int, most: int, seed: int
 ) -> None:
-    kept = spread(types, 7, least, most, seed)
+    marked = spread(types, 7, least, most, seed)
     for one in range(7):
         count = int((types == one).sum())
-        assert kept[types == one].sum() == (min(count, most) if count >= least else 0)
+        assert marked[types == one].sum() == (min(count, most) if count >= least else 0)
 
 
 @given(st.integers(1, 400), st.integers(1, 60), seeds)
 def test_spread__gaps_differ_by_one_at_most_even_around_the_end(count: int, most: int, seed: int) -> None:
     places = np.flatnonzero(spread(np.zeros(count, np.int32), 1, 1, most, seed)).tolist()
-    kept = min(count, most)
+    number = min(count, most)
     gaps = {b - a for a, b in pairwise([*places, places[0] + count])}
-    assert gaps <= {count // kept, -(-count // kept)}
+    assert gaps <= {count // number, -(-count // number)}
 
 
 @given(texts, counts, counts, seeds)

@@ -1,20 +1,21 @@
 """The store: layout, regions of whole shards, commit records, clear failures."""
 
 import errno
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import store
 from engine.kernels.shards import shard_ranges
 from schemas.activations import ACTIVATIONS
-from schemas.corpus import SELECTION
+from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import SchemaError, StoreError
-from schemas.task import Key, Record
 
 
 def make(path: Path, tokens: int = 10, shard: int = 4, chunk: int = 2) -> str:
@@ -77,6 +78,52 @@ def test_write_region__shards_in_any_order_make_the_whole(tmp_path: Path, tokens
     np.testing.assert_array_equal(store.load(path, ACTIVATIONS).activation.values, values)
 
 
+def growing(path: str, languages: int = 1, chunk: int = 4) -> str:
+    """A CORPUS dataset whose arrays are still empty."""
+    sizes = {"language": languages, "token": 0, "type": 0, "boundary": 0}
+    chunks = {"token": chunk, "type": chunk, "boundary": chunk, "language": 1}
+    store.setup(path, CORPUS, sizes, {}, chunks=chunks, shards={})
+    return path
+
+
+@given(st.lists(st.lists(st.integers(0, 99), max_size=9), max_size=9), st.sets(st.integers(0, 8)), st.integers(1, 6))
+def test_growing__holds_all_pieces_in_order(pieces: list[list[int]], flushed: set[int], chunk: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = growing(f"{folder}/a.zarr", chunk=chunk)
+        column = store.Growing(path, "token_type")
+        expected: list[int] = []
+        for i, piece in enumerate(pieces):
+            column.extend(np.array(piece, np.int32))
+            expected += piece
+            assert len(column) == len(expected)
+            if i in flushed:
+                column.flush()
+        column.flush()
+        held = zarr.open_array(f"{path}/token_type", mode="r")
+        assert held[:].tolist() == expected
+        assert held.chunks == (chunk,)
+        start = len(expected) // 3
+        column.replace(start, lambda values: values + 100)
+        assert held[:].tolist() == [*expected[:start], *(value + 100 for value in expected[start:])]
+
+
+def test_growing__rows_of_two_dimensions_and_text(tmp_path: Path) -> None:
+    path = growing(str(tmp_path / "a.zarr"), languages=2)
+    rows = [[0, 3, 5, 6, 8, 9], [9, 10, 11, 15, 16, 20]]
+    for row, values in enumerate(rows):
+        starts = store.Growing(path, "sentence_start", row)
+        starts.extend(np.array(values[:5]))
+        starts.extend(np.array(values[5:]))
+        starts.flush()
+    forms = store.Growing(path, "form")
+    forms.extend(np.array(["a", "été", "日本語", "", "e"], object))
+    forms.flush()
+    assert zarr.open_array(f"{path}/sentence_start", mode="r")[:].tolist() == rows
+    assert store.read_rows(path, "form", np.arange(5)).tolist() == ["a", "été", "日本語", "", "e"]
+    with pytest.raises(StoreError, match="conflicting sizes for dimension"):  # half-written
+        store.load(path, CORPUS)
+
+
 def test_read_rows__any_increasing_rows(tmp_path: Path) -> None:
     path = make(tmp_path / "a.zarr")
     values = np.random.default_rng(0).normal(size=(2, 10, 3)).astype(np.float16)
@@ -110,20 +157,6 @@ def test_load__missing_other_kind_and_other_version(tmp_path: Path) -> None:
         store.load(str(tmp_path / "old.zarr"), SELECTION)
 
 
-def test_records__round_trip(tmp_path: Path) -> None:
-    key = Key("activations", ("base", "encoder", "de"), 0, 4)
-    record = Record(str(key), "f", "host", 1.5, 2.5, 3, {"tokens": 4})
-    store.write_record(str(tmp_path), record)
-    assert store.read_records(str(tmp_path)) == {str(key): record}
-    assert store.read_records(str(tmp_path / "none")) == {}
-
-
-def test_read_records__damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"key": "x"')
-    with pytest.raises(StoreError, match=r"x\.json: expected the record of a task, found .* delete the file"):
-        store.read_records(str(tmp_path))
-
-
 def test_write_text__leaves_no_part(tmp_path: Path) -> None:
     store.write_text(str(tmp_path / "deep" / "a.json"), "one")
     store.write_text(str(tmp_path / "deep" / "a.json"), "two")
@@ -151,7 +184,7 @@ def test_write_region__full_disk_names_the_remedy(tmp_path: Path, monkeypatch: p
 
 def test_paths__may_be_urls() -> None:
     root = "memory://colign-test"
-    store.write_text(f"{root}/records/a.json", Record("a", "f", "h", 0.0, 0.0, 0, {}).__class__.__name__)
-    assert store.read_text(f"{root}/records/a.json") == "Record"
+    store.write_text(f"{root}/deep/a.txt", "text")
+    assert store.read_text(f"{root}/deep/a.txt") == "text"
     assert store.free_bytes(root) is None
     assert store.sweep_partial_files(root) == 0

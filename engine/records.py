@@ -1,0 +1,44 @@
+"""Commit records: a task is done when its record says so, never because a file exists."""
+
+import json
+
+from engine.store import filesystem, join, write_text
+from schemas.errors import StoreError
+from schemas.task import Record
+
+
+def write_record(folder: str, record: Record) -> None:
+    """Commit a task."""
+    write_text(join(folder, f"{record.key}.json"), json.dumps(record.to_dict()))
+
+
+def delete_record(folder: str, name: str) -> None:
+    """Take back that a task is done."""
+    system, place = filesystem(join(folder, f"{name}.json"))
+    system.rm_file(place)
+
+
+def read_records(folder: str) -> dict[str, Record]:
+    """Records of every finished task, by key.
+
+    Raises
+    ------
+    StoreError
+        A record is damaged; the message names it and the remedy.
+    """
+    system, place = filesystem(folder)
+    records = {}
+    for path in system.find(place):  # not glob: the folder's name may hold its signs
+        if not path.endswith(".json"):
+            continue
+        text = system.cat_file(path)
+        try:
+            record = Record(**json.loads(text))
+            if not path.endswith(f"/{record.key}.json"):
+                raise ValueError("the record of another task")
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{path}: expected the record of a task, found {text[:40]!r}; delete the file, the task is done again"
+            ) from error
+        records[record.key] = record
+    return records
