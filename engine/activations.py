@@ -266,7 +266,7 @@ def record_error(path: str, outcomes: Sequence[Outcome]) -> None:
     """Write into a store's attributes how far its vectors are from those of float32, once measured."""
     for outcome in outcomes:
         if cosine := outcome.get("cosine"):
-            store.set_attributes(path, {"cosine_with_float32": cosine["mean"], "least_cosine": cosine["least"]})
+            store.describe(path, cosine_with_float32=cosine["mean"], least_cosine=cosine["least"])
 
 
 def open_activations(path: str) -> xr.Dataset:

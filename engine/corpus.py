@@ -17,7 +17,7 @@ import fsspec
 import numpy as np
 import xarray as xr
 
-from engine import store
+from engine import paths, store
 from engine.kernels.sampling import Spread, kept
 from engine.text import BLOCK, blocks, span
 from schemas import study
@@ -124,7 +124,7 @@ def _exists(path: str) -> bool:
     InputError
         It is a folder.
     """
-    system, place = store.filesystem(path)
+    system, place = paths.filesystem(path)
     if system.isdir(place):
         raise InputError(f"{path}: a folder; corpus.files names one text file for each language")
     return bool(system.exists(place))
@@ -253,7 +253,7 @@ def write_corpus(path: str, files: Mapping[str, str], rule: str, *, block: int =
     InputError
         A file cannot be read, or the files have different numbers of lines; nothing is left behind.
     """
-    store.remove(path)  # what a killed run left
+    paths.remove(path)  # what a killed run left
     sizes = {"language": len(files), "token": 0, "type": 0, "boundary": 0}
     lengths = {"token": block, "boundary": block, "type": max(block // 4, 1)}  # a form takes more than a number
     values = {"language": list(files)}
@@ -274,7 +274,7 @@ def write_corpus(path: str, files: Mapping[str, str], rule: str, *, block: int =
             type_stop.append(len(columns["form"]))
         _check_parallel(files, sentences)
     except InputError:
-        store.remove(path)
+        paths.remove(path)
         raise
     for name, found in (("sentences", sentences), ("token_stop", token_stop), ("type_stop", type_stop)):
         store.write_region(path, name, np.array(found, np.int64))
@@ -357,7 +357,7 @@ def write_selection(
     marked = kept(count, rule.min_count, rule.max_count)
     total = int(marked.sum())
     _check_selected(language, total, rule)
-    store.remove(path)
+    paths.remove(path)
     store.setup(
         path,
         SELECTION,

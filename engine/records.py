@@ -2,7 +2,7 @@
 
 import json
 
-from engine.store import filesystem, join, write_text
+from engine.paths import filesystem, join, write_text
 from schemas.errors import StoreError
 from schemas.task import Record
 

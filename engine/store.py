@@ -4,8 +4,6 @@ Two writers inside one shard lose rows without an error, so a region that is not
 """
 
 import contextlib
-import errno
-import shutil
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +13,6 @@ from importlib.metadata import version
 from itertools import product
 from typing import Any, Literal
 
-import fsspec
 import numpy as np
 import xarray as xr
 import zarr
@@ -27,8 +24,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import WrapperStore
 
+from engine.paths import explained, filesystem, join
 from schemas.dataset import Schema
-from schemas.errors import InputError, SchemaError, StoreError
+from schemas.errors import SchemaError, StoreError
 
 _PACKAGES = (
     "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray",
@@ -47,24 +45,6 @@ def versions() -> str:
     return ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
 
 
-def join(path: str, *parts: str) -> str:
-    """Path below a folder or URL."""
-    return "/".join([path.rstrip("/"), *parts])
-
-
-@contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Turn the ways in which a disk fails into errors that name the store and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"{path}: the disk is full; free space and run again, finished tasks are kept") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StoreError(f"{path}: not allowed to write here; choose another directory") from error
-        raise
-
-
 @contextlib.contextmanager
 def undamaged(path: str) -> Iterator[None]:
     """Turn what zarr and its codecs raise on damaged files into errors that name the store and the remedy."""
@@ -75,97 +55,6 @@ def undamaged(path: str) -> Iterator[None]:
             f"{path} cannot be read ({type(error).__name__}: {error}); if the store is damaged, delete its folder and "
             "its records, then run again"
         ) from error
-
-
-def filesystem(path: str) -> tuple[Any, str]:
-    """File system of a path or URL, and the place in it.
-
-    Raises
-    ------
-    InputError
-        The protocol is unknown, or its library is not installed.
-    """
-    try:
-        system, place = fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{path}: no such kind of store ({error}); give a path, or a URL that fsspec knows") from error
-    return system, str(place)
-
-
-def read_text(path: str) -> str | None:
-    """Content of a small file, or None when there is none.
-
-    Raises
-    ------
-    InputError
-        It is a folder, may not be read, or is not UTF-8.
-    """
-    system, place = filesystem(path)
-    try:
-        return str(system.cat_file(place).decode())
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}, line {line}: byte {error.object[error.start]:#04x} is not UTF-8; convert the file, for example "
-            "with iconv -t UTF-8"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a text file") from error
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a small text file, as `write_bytes` does."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: str, content: bytes) -> None:
-    """Write a small file in one step: a reader sees the old content or the new one, never a part."""
-    with _explained(path):
-        system, place = filesystem(path)
-        system.makedirs(system._parent(place), exist_ok=True)
-        if isinstance(system, LocalFileSystem):
-            part = f"{place}.partial"
-            system.pipe_file(part, content)
-            system.mv(part, place)
-        else:  # object stores put whole objects
-            system.pipe_file(place, content)
-
-
-def sweep_partial_files(path: str) -> int:
-    """Remove what a killed writer left below a local folder; returns how many files and folders."""
-    system, place = filesystem(path)
-    if not isinstance(system, LocalFileSystem):
-        return 0
-    left = [found for found in system.find(place, withdirs=True) if found.endswith(".partial")]
-    for found in left:
-        if system.exists(found):  # not inside a folder that went before it
-            system.rm(found, recursive=True)
-    return len(left)
-
-
-def remove(path: str) -> None:
-    """Remove a file or folder, if it is there."""
-    system, place = filesystem(path)
-    if system.exists(place):
-        system.rm(place, recursive=True)
-
-
-def move(path: str, new: str) -> None:
-    """Give a file or folder another name."""
-    system, place = filesystem(path)
-    system.mv(place, filesystem(new)[1], recursive=True)
-
-
-def free_bytes(path: str) -> int | None:
-    """Free space of the disk that holds a local path; None for other stores."""
-    system, place = filesystem(path)
-    if not isinstance(system, LocalFileSystem):
-        return None
-    while not system.exists(place):
-        place = system._parent(place)
-    return shutil.disk_usage(place).free
 
 
 def setup(
@@ -201,7 +90,7 @@ def setup(
     checked = [ZstdCodec(level=1, checksum=True)]
     # vectors as they are hardly compress (see the README's table): a checksum guards them
     vectors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()] if rounded else [Crc32cCodec()]
-    with _explained(path):
+    with explained(path):
         with undamaged(path):
             group = zarr.open_group(path, mode="a")
         for variable in schema.variables:
@@ -303,7 +192,7 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
             )
         region.append(slice(start, stop))
     started = time.perf_counter()
-    with _explained(path):
+    with explained(path):
         array[tuple(region)] = values
     seconds = time.perf_counter() - started
     return Written(timed.nbytes, max(seconds - timed.seconds, 0.0), timed.seconds)
@@ -344,7 +233,7 @@ class Growing:
         if length <= 0:
             return
         block, start = np.concatenate(self._kept), self._stop
-        with _explained(self._path):
+        with explained(self._path):
             self._array.resize((*self._array.shape[:-1], max(start + length, self._array.shape[-1])))
             self._array[(*self._first, slice(start, start + length))] = block[:length]
         self._stop, self._kept = start + length, [block[length:].copy()]
@@ -354,13 +243,13 @@ class Growing:
         chunk = self._array.chunks[-1]
         for at in range(start // chunk * chunk, self._stop, chunk):
             part = (*self._first, slice(max(at, start), min(at + chunk, self._stop)))
-            with _explained(self._path):
+            with explained(self._path):
                 self._array[part] = function(np.asarray(self._array[part]))
 
 
 def describe(path: str, **attributes: Any) -> None:
     """Add attributes to a dataset."""
-    with _explained(path):
+    with explained(path):
         zarr.open_group(path, mode="r+").attrs.update(attributes)
 
 
@@ -390,7 +279,7 @@ def save(path: str, schema: Schema, dataset: xr.Dataset, **provenance: Any) -> N
     """Write a whole small dataset with attributes that say how it was made, replacing what was there."""
     schema.validate(dataset)
     dataset = dataset.assign_attrs(provenance, versions=versions())
-    with _explained(path):
+    with explained(path):
         dataset.to_zarr(path, mode="w", consolidated=False, encoding=_guarded(dataset))
 
 
@@ -449,12 +338,6 @@ def dtype(path: str, name: str) -> np.dtype[Any]:
         return np.dtype(zarr.open_array(path, path=name, mode="r").dtype)
 
 
-def set_attributes(path: str, attributes: Mapping[str, Any]) -> None:
-    """Add attributes to a stored dataset."""
-    with undamaged(path):
-        zarr.open_group(path, mode="r+").attrs.update(attributes)
-
-
 def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
     """Open a dataset lazily: slices read what they need; with `chunks`, as Dask arrays of these lengths.
 
@@ -492,7 +375,7 @@ def read(path: str, schema: Schema) -> xr.Dataset:
 def save_tree(path: str, tree: xr.DataTree) -> None:
     """Write the results, replacing what was there once all of it is on a local disk."""
     encoding = {node.path: _guarded(node.to_dataset(inherit=False)) for node in tree.subtree}
-    with _explained(path):
+    with explained(path):
         system, place = filesystem(path)
         if not isinstance(system, LocalFileSystem):
             tree.to_zarr(path, mode="w", consolidated=False, encoding=encoding)

@@ -57,13 +57,16 @@ def run_study(study: StudyPath, out_dir: Out = None, machine: MachineFile = None
 
 
 @app.command()
-def plan(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, as_json: Json = False) -> None:
+def plan(
+    study: StudyPath, out_dir: Out = None, machine: MachineFile = None, grow: Grow = False, as_json: Json = False
+) -> None:
     """Print tasks, disk and memory of a study before anything runs; exit code 2 when the machine cannot hold it."""
     loaded, layout = files.load_study(study, out_dir)
     limits = files.load_machine(machine)
     context = stages.context(loaded, layout, limits.threads or 1, limits.memory_bytes)
-    done, _ = records(context)
-    check_text(context, done)
+    done, _ = records(context, grow=grow)
+    if check_text(context, done, grow=grow):
+        done = {}
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
     planned = stages.stages(context, text, limits.memory_bytes)
     found = rows(planned, done)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from engine import store
+from engine import paths
 from engine.exchange.conceptx import export_conceptx, import_conceptx, vocab_of
 from engine.exchange.neurox_hdf5 import export_neurox_hdf5, import_neurox_hdf5
 from engine.exchange.neurox_json import export_neurox_json, import_neurox_json
@@ -134,7 +134,7 @@ def _only_conceptx(form: Format, vocab: str | None) -> None:
 
 def _check_out(path: str, force: bool, *, replaceable: bool) -> None:
     """Refuse to write over what is there, and with --force over anything but what this command writes."""
-    system, place = store.filesystem(path)
+    system, place = paths.filesystem(path)
     if not system.exists(place):
         return
     if not force:

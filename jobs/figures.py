@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from engine import store
+from engine import paths
 from jobs.layout import Layout
 from schemas.study import Study
 
@@ -202,7 +202,7 @@ def write_figures(results: xr.DataTree, study: Study, directory: str) -> list[st
             with matplotlib.style.context(_STYLE, after_reset=True):
                 figure.savefig(content, format=suffix, **options)
             path = Layout(directory.rstrip("/")).figure(f"{name}.{suffix}")
-            store.write_bytes(path, content.getvalue())
+            paths.write_bytes(path, content.getvalue())
             written.append(path)
     return written
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from engine import store
+from engine import paths
 from jobs.layout import Layout
 from schemas.errors import InputError
 from schemas.machine import Machine
@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read_yaml(path: str) -> Any:
-    text = store.read_text(path)
+    text = paths.read_text(path)
     if text is None:
         raise InputError(f"{path}: no such file")
     try:
@@ -64,8 +64,8 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
         The file is missing, is not YAML or is not valid (lists every problem); a file lies where the directory goes.
     """
     frozen = Layout(path.rstrip("/")).study
-    if ("://" not in path and Path(path).is_dir()) or ("://" in path and store.read_text(frozen) is not None):
-        if store.read_text(frozen) is None:
+    if ("://" not in path and Path(path).is_dir()) or ("://" in path and paths.read_text(frozen) is not None):
+        if paths.read_text(frozen) is None:
             raise InputError(f"{path}: not a study directory (no study.yaml); give a study file or a directory of one")
         if out and out.rstrip("/") != path.rstrip("/"):
             raise InputError(f"{path}: is a study directory already; --out {out} goes with a study file")
@@ -107,12 +107,22 @@ def load_machine(path: str | None) -> Machine:
 
 def freeze(study: Study, layout: Layout) -> None:
     """Write the study into its directory."""
-    store.write_text(layout.study, yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False))
+    paths.write_text(layout.study, yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False))
+
+
+def in_stored_order(study: Study, layout: Layout) -> Study:
+    """The study with the languages of its directory first: indices of their tokens hold when others are added."""
+    if store_text := paths.read_text(layout.study):
+        known = yaml.load(store_text, _Loader)["corpus"]["files"]
+        order = sorted(study.corpus.files, key=[*known, *study.corpus.files].index)
+        texts = {language: study.corpus.files[language] for language in order}
+        return study.model_copy(update={"corpus": study.corpus.model_copy(update={"files": texts})})
+    return study
 
 
 def changes(study: Study, layout: Layout) -> list[str]:
     """Settings that differ from the frozen study, as «key: old → new»."""
-    if store.read_text(layout.study) is None:
+    if paths.read_text(layout.study) is None:
         return []
     old = _flat(_read_yaml(layout.study))
     new = _flat(json.loads(study.model_dump_json()))

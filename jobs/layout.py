@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.store import join
+from engine.paths import join
 
 
 @dataclass(frozen=True)

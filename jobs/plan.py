@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from engine import store
+from engine import paths
 from jobs.layout import Layout
 from jobs.stages import Stage, missing
 from schemas.errors import BudgetError
@@ -44,7 +44,7 @@ def check_budget(stages: Sequence[Stage], done: Collection[str], memory: int, la
                 "concepts.k"
             )
     needed = sum(s.nbytes * len(missing(s, set(done))) // max(len(s.keys), 1) for s in stages)
-    free = store.free_bytes(layout.root)
+    free = paths.free_bytes(layout.root)
     if free is not None and needed > free:
         raise BudgetError(
             f"{layout.root}: the study will write about {size(needed)}, the disk has {size(free)} free; choose another "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from engine import calign, colap, concepts, results, store
+from engine import calign, colap, concepts, paths, results, store
 from engine.corpus import compare_files
 from engine.records import delete_record, read_records
 from engine.workers.protocol import Workers
@@ -70,10 +70,11 @@ def run(
     TaskError
         A task failed; everything finished before stays.
     """
+    study = files.in_stored_order(study, layout)
     context = stages.context(study, layout, workers.threads, memory)
     done, stale = records(context, grow=grow)
     if check_text(context, done, grow=grow):
-        done, stale = {}, [*done, *stale]
+        done, stale = {}, [*stale, *done]
     text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
@@ -81,12 +82,14 @@ def run(
         vectors.set_aside(context.vectors, stale)
     files.freeze(study, layout)
     for folder in layout.folders:
-        store.sweep_partial_files(folder)
-        store.remove(f"{folder}.partial")
-    for name in stale:  # first, so that a run which is killed halfway leaves no record of other settings behind
+        paths.sweep_partial_files(folder)
+        paths.remove(f"{folder}.partial")
+    # first, so that a run which is killed halfway leaves no record of other settings behind; the corpus last of all,
+    # because its record says that the text has grown
+    for name in sorted(stale, key="corpus".__eq__):
         delete_record(layout.records, name)
     for part in dict.fromkeys(tuple(name.split("/")[1:4]) for name in stale if name.startswith("concepts/")):
-        store.remove(layout.concepts(*part))
+        paths.remove(layout.concepts(*part))
     if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
@@ -177,8 +180,8 @@ def check_text(context: Context, done: Mapping[str, Record], *, grow: bool = Fal
         )
     if grow and (lost := sorted(set(map(str, corpus.language.values)) - set(texts))):
         raise InputError(
-            f"{root}: holds text in {', '.join(lost)}, which the study no longer names; a study grows, so name it again "
-            "under corpus.files, or choose another directory with --out"
+            f"{root}: holds text in {', '.join(lost)}, which the study no longer names; a study grows, so name "
+            "it again under corpus.files, or choose another directory with --out"
         )
     return bool(found["grown"])
 

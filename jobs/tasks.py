@@ -1,6 +1,5 @@
 """Task functions: each reads datasets, calls one engine function, writes its own region or dataset, and commits."""
 
-import json
 import resource
 import socket
 import time
@@ -115,11 +114,7 @@ def perform_shards(key: Key, vectors: Vectors) -> list[Outcome]:
 def read(key: Key, context: Context) -> Outcome:
     """Read the text, select tokens, write corpus and selections."""
     settings, layout, fingerprint = context.study, context.layout, context.fingerprint(key)
-    held = store.attributes(layout.corpus) or {}
-    # languages that are stored keep their places, so that indices of their tokens hold when others are added
-    order = sorted(settings.corpus.files, key=[*json.loads(held.get("sha256", "{}")), *settings.corpus.files].index)
-    texts = {language: settings.corpus.files[language] for language in order}
-    write_corpus(layout.corpus, texts, settings.corpus.words, fingerprint=fingerprint)
+    write_corpus(layout.corpus, settings.corpus.files, settings.corpus.words, fingerprint=fingerprint)
     corpus = store.load(layout.corpus, CORPUS)
     for language in settings.corpus.files:
         write_selection(layout.selection(language), corpus, language, settings.selection, fingerprint=fingerprint)

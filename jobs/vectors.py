@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from engine import activations, store
+from engine import activations, paths, store
 from engine.records import delete_record, read_records
 from engine.workers.protocol import Workers
 from jobs.tasks import Outcome, Part, Vectors, perform_shards
@@ -69,7 +69,7 @@ def work(
         logger.warning("%s: %s; its vectors are stored as float32", "/".join(part), reason)
         again = [key for key in keys if key.part == part]
         yield -_undo(again, vectors)
-        store.remove(vectors.extractions[part].path)
+        paths.remove(vectors.extractions[part].path)
         _lay_out(part, vectors, dtype="float32")
         yield from _hand_out(again, vectors, workers, watched, {})
     watched.end()
@@ -96,7 +96,7 @@ def _lay_out(part: Part, vectors: Vectors, dtype: str | None = None) -> None:
     fingerprint = vectors.fingerprints[part]
     held = store.attributes(task.path)
     if held is not None and held.get("fingerprint") != fingerprint:
-        store.remove(task.path)
+        paths.remove(task.path)
         held = None
     chosen = dtype or vectors.settings.dtype
     if chosen == "auto":  # a store that was made wide stays so, and so does what grows from it
@@ -148,15 +148,15 @@ def set_aside(vectors: Vectors, stale: Sequence[str]) -> None:
         if store.attributes(task.path) is None:
             continue
         if store.attributes(task.previous) is None:
-            store.move(task.path, task.previous)
+            paths.move(task.path, task.previous)
         else:  # of a study that grew again before it was whole
-            store.remove(task.path)
+            paths.remove(task.path)
 
 
 def forget_previous(vectors: Vectors) -> None:
     """Remove what was set aside, once the new stores are whole."""
     for task in vectors.extractions.values():
-        store.remove(task.previous)
+        paths.remove(task.previous)
 
 
 class _Watched:

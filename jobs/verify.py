@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine import activations, store
+from engine import activations, paths, store
 from engine.records import delete_record
 from jobs.stages import Stage
 from jobs.tasks import Context
@@ -138,7 +138,7 @@ def take_back(context: Context, stages: Sequence[Stage], done: Collection[str], 
             store.load(path, schema)
         except ColignError:
             wrong |= {key for key in keys if path in [written for written, *_ in _written_by(key, context)]}
-            store.remove(path)
+            paths.remove(path)
     names = sorted(str(key) for key in wrong)
     for name in names:
         delete_record(context.layout.records, name)

@@ -55,7 +55,7 @@ def test_load_study__file_without_suffix_needs_out(study: SmallStudy) -> None:
 
 
 def test_load_study__from_a_url(study: SmallStudy) -> None:
-    files.store.write_text("memory://colign/study.yaml", study.file.read_text())
+    files.paths.write_text("memory://colign/study.yaml", study.file.read_text())
     loaded, layout = files.load_study("memory://colign/study.yaml")
     assert (loaded.corpus.files["de"], loaded.checkpoints["tiny"].model, layout.root) == (
         "memory://colign/de.txt",

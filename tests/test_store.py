@@ -11,7 +11,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import store
+from engine import paths, store
 from engine.kernels.shards import shard_ranges
 from schemas.activations import ACTIVATIONS
 from schemas.corpus import CORPUS, SELECTION
@@ -158,8 +158,8 @@ def test_load__missing_other_kind_and_other_version(tmp_path: Path) -> None:
 
 
 def test_write_text__leaves_no_part(tmp_path: Path) -> None:
-    store.write_text(str(tmp_path / "deep" / "a.json"), "one")
-    store.write_text(str(tmp_path / "deep" / "a.json"), "two")
+    paths.write_text(str(tmp_path / "deep" / "a.json"), "one")
+    paths.write_text(str(tmp_path / "deep" / "a.json"), "two")
     assert [(p.name, p.read_text()) for p in (tmp_path / "deep").iterdir()] == [("a.json", "two")]
 
 
@@ -167,7 +167,7 @@ def test_sweep_partial_files__removes_what_a_killed_writer_left(tmp_path: Path) 
     (tmp_path / "a" / "c").mkdir(parents=True)
     (tmp_path / "a" / "c" / "0.1234.partial").write_text("half")
     (tmp_path / "a" / "c" / "0").write_text("whole")
-    assert store.sweep_partial_files(str(tmp_path)) == 1
+    assert paths.sweep_partial_files(str(tmp_path)) == 1
     assert [p.name for p in (tmp_path / "a" / "c").iterdir()] == ["0"]
 
 
@@ -184,7 +184,7 @@ def test_write_region__full_disk_names_the_remedy(tmp_path: Path, monkeypatch: p
 
 def test_paths__may_be_urls() -> None:
     root = "memory://colign-test"
-    store.write_text(f"{root}/deep/a.txt", "text")
-    assert store.read_text(f"{root}/deep/a.txt") == "text"
-    assert store.free_bytes(root) is None
-    assert store.sweep_partial_files(root) == 0
+    paths.write_text(f"{root}/deep/a.txt", "text")
+    assert paths.read_text(f"{root}/deep/a.txt") == "text"
+    assert paths.free_bytes(root) is None
+    assert paths.sweep_partial_files(root) == 0

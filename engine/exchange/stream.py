@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import store
+from engine import paths, store
 from schemas.activations import ACTIVATIONS
 from schemas.errors import InputError
 
@@ -73,7 +73,7 @@ def unwatched(_what: str, _done: int, _total: int) -> None:
 
 
 @contextlib.contextmanager
-def whole(*paths: str) -> Iterator[list[str]]:
+def whole(*names: str) -> Iterator[list[str]]:
     """Names under which to write files or folders, which get their own names once all of them are whole.
 
     What fails on the way leaves nothing behind, and what had the names before stays until then.
@@ -83,22 +83,22 @@ def whole(*paths: str) -> Iterator[list[str]]:
     InputError
         A folder that is not an activations store has one of the names.
     """
-    for path in paths:
-        system, place = store.filesystem(path)
+    for path in names:
+        system, place = paths.filesystem(path)
         if system.isdir(place) and kind(path) != ACTIVATIONS.name:
             raise InputError(f"{path}: a folder that is not an activations store lies there; choose another name")
-    parts = [path if "://" in path else f"{path.rstrip('/')}.partial" for path in paths]
+    parts = [path if "://" in path else f"{path.rstrip('/')}.partial" for path in names]
     for part in parts:
-        store.remove(part)
+        paths.remove(part)
     try:
         yield parts
-        for path, part in zip(paths, parts, strict=True):
+        for path, part in zip(names, parts, strict=True):
             if part != path:
-                store.remove(path)
+                paths.remove(path)
                 Path(part).rename(path)
     except BaseException:
         for part in parts:
-            store.remove(part)
+            paths.remove(part)
         raise
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
-from engine import store
+from engine import paths
 from engine.corpus import read_sentences
 from engine.model.train import Recipe, TuningRecipe, pretrain, tune
 from schemas.study import digest
@@ -33,14 +33,14 @@ def prepare(directory: str, tell: Callable[[str], None] = lambda _: None) -> str
     for name in (*(f"{language}.txt" for language in LANGUAGES), "study.yaml"):
         target = root / (name if name == "study.yaml" else f"text/{name}")
         if not target.exists():
-            store.write_text(str(target), here.joinpath(name).read_text(encoding="utf-8"))
+            paths.write_text(str(target), here.joinpath(name).read_text(encoding="utf-8"))
     texts = {language: list(read_sentences(str(root / f"text/{language}.txt"), "regex")) for language in LANGUAGES}
     recipes = Recipe(), TuningRecipe()
     made = digest(texts, *map(asdict, recipes))
     marker = root / "models" / "made-from.txt"  # written last: the checkpoints are whole when it names this text
     base, tuned = str(root / "models" / "base"), str(root / "models" / "de-en")
     whole = all((Path(model) / "config.json").exists() for model in (base, tuned))
-    if not whole or store.read_text(str(marker)) != made:
+    if not whole or paths.read_text(str(marker)) != made:
         shutil.rmtree(root / "study", ignore_errors=True)  # of other checkpoints
         tell(f"training the base encoder on {sum(map(len, texts.values())):,} sentences in {len(texts)} languages")
         losses = pretrain(texts, base, recipes[0])
@@ -48,5 +48,5 @@ def prepare(directory: str, tell: Callable[[str], None] = lambda _: None) -> str
         tell("tuning it on German–English; French, Spanish and Arabic stay zero-shot")
         losses = tune(base, texts["de"], texts["en"], tuned, recipes[1])
         tell(f"  loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps")
-        store.write_text(str(marker), made)
+        paths.write_text(str(marker), made)
     return str(root / "study.yaml")

@@ -1,0 +1,121 @@
+"""Files and folders on any file system: small files in one step, and what a killed writer leaves behind."""
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import InputError, StoreError
+
+
+def join(path: str, *parts: str) -> str:
+    """Path below a folder or URL."""
+    return "/".join([path.rstrip("/"), *parts])
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn the ways in which a disk fails into errors that name the store and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"{path}: the disk is full; free space and run again, finished tasks are kept") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StoreError(f"{path}: not allowed to write here; choose another directory") from error
+        raise
+
+
+def filesystem(path: str) -> tuple[Any, str]:
+    """File system of a path or URL, and the place in it.
+
+    Raises
+    ------
+    InputError
+        The protocol is unknown, or its library is not installed.
+    """
+    try:
+        system, place = fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{path}: no such kind of store ({error}); give a path, or a URL that fsspec knows") from error
+    return system, str(place)
+
+
+def read_text(path: str) -> str | None:
+    """Content of a small file, or None when there is none.
+
+    Raises
+    ------
+    InputError
+        It is a folder, may not be read, or is not UTF-8.
+    """
+    system, place = filesystem(path)
+    try:
+        return str(system.cat_file(place).decode())
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}: byte {error.object[error.start]:#04x} is not UTF-8; convert the file, for example "
+            "with iconv -t UTF-8"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a text file") from error
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a small text file, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a small file in one step: a reader sees the old content or the new one, never a part."""
+    with explained(path):
+        system, place = filesystem(path)
+        system.makedirs(system._parent(place), exist_ok=True)
+        if isinstance(system, LocalFileSystem):
+            part = f"{place}.partial"
+            system.pipe_file(part, content)
+            system.mv(part, place)
+        else:  # object stores put whole objects
+            system.pipe_file(place, content)
+
+
+def sweep_partial_files(path: str) -> int:
+    """Remove what a killed writer left below a local folder; returns how many files and folders."""
+    system, place = filesystem(path)
+    if not isinstance(system, LocalFileSystem):
+        return 0
+    left = [found for found in system.find(place, withdirs=True) if found.endswith(".partial")]
+    for found in left:
+        if system.exists(found):  # not inside a folder that went before it
+            system.rm(found, recursive=True)
+    return len(left)
+
+
+def remove(path: str) -> None:
+    """Remove a file or folder, if it is there."""
+    system, place = filesystem(path)
+    if system.exists(place):
+        system.rm(place, recursive=True)
+
+
+def move(path: str, new: str) -> None:
+    """Give a file or folder another name."""
+    system, place = filesystem(path)
+    system.mv(place, filesystem(new)[1], recursive=True)
+
+
+def free_bytes(path: str) -> int | None:
+    """Free space of the disk that holds a local path; None for other stores."""
+    system, place = filesystem(path)
+    if not isinstance(system, LocalFileSystem):
+        return None
+    while not system.exists(place):
+        place = system._parent(place)
+    return shutil.disk_usage(place).free
