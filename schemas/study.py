@@ -218,6 +218,11 @@ class Study(Section):
             raise ValueError(f"two pairs would be written as {same[0]!r}; give the languages other names")
         return self
 
+    @property
+    def read_languages(self) -> tuple[str, ...]:
+        """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source."""
+        return tuple(self.corpus.files)[: None if self.pairs else 1]
+
     def decoder_source(self, language: str) -> str:
         """Language that the encoder reads while the decoder of an encoder-decoder model reads `language`.
 
