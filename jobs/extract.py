@@ -11,6 +11,7 @@ import typer
 from engine import store
 from engine.activations import open_activations
 from engine.model.shape import describe
+from engine.records import read_records
 from engine.workers.create import create
 from jobs import files, vectors
 from jobs.layout import Layout
@@ -46,7 +47,12 @@ class Alone(Layout):
 
 
 def study_of(
-    model: str, text: str, source: str | None, settings: Mapping[str, Any], words: str, selection: Mapping[str, Any]
+    model: str,
+    text: str,
+    source: str | None,
+    settings: Mapping[str, Any],
+    words: Literal["spaces", "regex"],
+    selection: Mapping[str, Any],
 ) -> Study:
     """A study without pairs, which ends with the vectors of a text.
 
@@ -144,7 +150,7 @@ def extract_vectors(
 
 
 def _report(layout: Alone, *, as_json: bool) -> None:
-    outcomes = vectors.outcomes(vectors.read_records(layout.records).values())
+    outcomes = vectors.outcomes(read_records(layout.records).values())
     dataset = open_activations(layout.path)
     counts = {name: sum(outcome[name] for outcome in outcomes) for name in ("tokens", "dropped", "too_long")}
     if as_json:
