@@ -11,7 +11,8 @@ are real; `--as-it-is` takes MODEL itself. TEXT is a file of words divided by sp
   before; nothing pooled or kept. `threads` gives each batch all threads, `side by side` each thread a batch.
 - colign: corpus and selection of all words are laid out before; then tokenizing, forward pass, pooling, writing.
 
-All are run in turn, `--repeats` times: words a second are of the fastest turn, ratios are medians over the turns.
+All are run in turn, `--repeats` times, every other time backwards: words a second are of the fastest turn, ratios are
+medians over the turns. `cores busy` below the number of threads tells that something else was running.
 """
 
 import argparse
@@ -38,7 +39,8 @@ from schemas.corpus import CORPUS
 from schemas.task import Key
 from tests.benchmarks.inputs import Bare, Sentence, save_random_bert, some_lines, table
 
-Run = Callable[[], object]
+Run = tuple[Callable[[], object], Callable[[], object]]
+"""What is made ready before the clock starts, and what is timed."""
 
 
 def neurox_run(model: str, sentences: list[Sentence], folder: Path, threads: int) -> Run:
@@ -57,7 +59,6 @@ def neurox_run(model: str, sentences: list[Sentence], folder: Path, threads: int
     network.float().eval()
 
     def run() -> None:
-        torch.set_num_threads(threads)
         writer = ActivationsWriter.get_writer(str(folder / "neurox.hdf5"), filetype="hdf5")
         counts: dict[str, int] = {}
         with contextlib.redirect_stdout(io.StringIO()):
@@ -68,7 +69,14 @@ def neurox_run(model: str, sentences: list[Sentence], folder: Path, threads: int
                 writer.write_activations(i, words, vectors)
         writer.close()
 
-    return run
+    return (lambda: torch.set_num_threads(threads)), run
+
+
+def bare_run(bare: Bare, threads: int, *, side_by_side: bool) -> Run:
+    """The forward pass alone."""
+    return (lambda: torch.set_num_threads(1 if side_by_side else threads)), (
+        lambda: bare.run(threads, side_by_side=side_by_side)
+    )
 
 
 def colign_run(
@@ -90,22 +98,24 @@ def colign_run(
     wanted = Wanted("encoder", layers, "last", "predict", settings.dtype, settings.batch_subwords)
     path = str(folder / f"{compute}.zarr")
     task = Extraction(str(folder / "corpus.zarr"), path, model, "en", None, wanted, threads)
-    open_encoder(model)
 
-    def run() -> None:
+    def prepare() -> None:
+        open_encoder(model)
         torch.set_num_threads(1)
         store.remove(path)
+
+    def run() -> None:
         activations.setup(task, selection, settings)
         for start, stop in shard_ranges(selection.sizes["token"], settings.shard_tokens):
             activations.extract(Key("activations", ("base", "encoder", "en"), start, stop), task)
 
-    return run
+    return prepare, run
 
 
 def compare(
     model: str, sentences: list[Sentence], *, threads: int = 2, batch_subwords: int = 512, repeats: int = 3
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Words a second of each way, and ratios."""
+) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+    """Words a second of each way with the cores that it kept busy, and ratios."""
     words = sum(map(len, sentences))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -115,17 +125,21 @@ def compare(
         for compute in ("float32", "bfloat16"):
             bare = Bare(model, sentences, batch_subwords, compute)
             for way, side_by_side in (("threads", False), ("side by side", True)):
-                runs[f"bare {way} {compute}"] = lambda bare=bare, way=side_by_side: bare.run(threads, side_by_side=way)
+                runs[f"bare {way} {compute}"] = bare_run(bare, threads, side_by_side=side_by_side)
             ours = colign_run(model, sentences, folder, threads, batch_subwords, compute)
             if ours is not None:
                 runs[f"colign {compute}"] = ours
         seconds: dict[str, list[float]] = {name: [] for name in runs}
+        busy: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(repeats):
             for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
+                prepare, run = runs[name]
+                prepare()
                 gc.collect()
-                started = time.perf_counter()
-                runs[name]()
+                started, used = time.perf_counter(), time.process_time()
+                run()
                 seconds[name].append(time.perf_counter() - started)
+                busy[name].append((time.process_time() - used) / seconds[name][-1])
     ratios = {}
     for name in seconds:
         if name.startswith("colign"):
@@ -135,7 +149,8 @@ def compare(
                     ratios[f"{name} / {peer}"] = median(
                         p / o for o, p in zip(seconds[name], seconds[peer], strict=True)
                     )
-    return {name: words / min(taken) for name, taken in seconds.items()}, ratios
+    speeds = {name: (words / min(taken), max(busy[name])) for name, taken in seconds.items()}
+    return speeds, ratios
 
 
 def main() -> None:
@@ -156,7 +171,8 @@ def main() -> None:
         speeds, ratios = compare(model, sentences, **settings)
     words = sum(map(len, sentences))
     sys.stdout.write(f"{len(sentences)} sentences, {words} words, {asked.threads} threads\n\n")
-    sys.stdout.write(table(["way", "words/s"], [[name, round(speed)] for name, speed in speeds.items()]) + "\n\n")
+    rows = [[name, round(speed), cores] for name, (speed, cores) in speeds.items()]
+    sys.stdout.write(table(["way", "words/s", "cores busy"], rows) + "\n\n")
     sys.stdout.write(table(["ratio", "median"], [[name, ratio] for name, ratio in ratios.items()]) + "\n")
 
 

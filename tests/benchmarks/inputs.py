@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import Metaspace
@@ -16,6 +17,9 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, XLMRob
 from transformers import XLMRobertaTokenizer as XLMRTokenizer
 
 from engine.corpus import read_sentences
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 Sentence = list[str]
 
