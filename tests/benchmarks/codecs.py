@@ -7,9 +7,9 @@ ACTIVATIONS is a store that Colign has written, or an .npy file (layer, token, h
 stored in and in narrower ones. With `--model` the words of the texts are read first, in float32 or in bfloat16.
 
 Arrays are written as the store writes them, shards of (1, 16384, hidden) of chunks of (1, 2048, hidden), a block of all
-layers at a time, and read as K-means reads them, shard by shard of one layer, with a warm cache. MB are of the array's
-values, not of the disk. `raw, fsynced` is a plain file: the disk's ceiling for writing. Every codec guards its chunks
-with a checksum: zstd with its own, the others with crc32c.
+layers at a time (`--layers-at-once 1` for shard by shard), and read as K-means reads them, shard by shard of one layer,
+with a warm cache. MB are of the array's values, not of the disk. `raw, fsynced` is a plain file: the disk's ceiling for
+writing. Every codec guards its chunks with a checksum: zstd with its own, the others with crc32c.
 
 The zarrs pipeline goes into a folder of its own; without it its columns are left out::
 
@@ -88,8 +88,10 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def stored(values: NDArray[Any], compressors: list[Any], pipeline: str, path: str) -> tuple[int, float, float]:
-    """Bytes on disk, and seconds of writing and reading."""
+def stored(
+    values: NDArray[Any], compressors: list[Any], pipeline: str, path: str, at_once: int
+) -> tuple[int, float, float]:
+    """Bytes on disk, and seconds of writing, so many layers at once, and of reading."""
     layers, tokens, hidden = values.shape
     shard, chunk = min(SHARD, tokens), min(CHUNK, tokens)
 
@@ -105,7 +107,9 @@ def stored(values: NDArray[Any], compressors: list[Any], pipeline: str, path: st
             overwrite=True,
         )
         for start in range(0, tokens, shard):
-            array[:, start : start + shard] = values[:, start : start + shard]
+            for low in range(0, layers, at_once):
+                block = slice(low, low + at_once), slice(start, start + shard)
+                array[block] = values[block]
 
     def read() -> None:
         array = zarr.open_array(path, mode="r")
@@ -130,7 +134,7 @@ def raw(values: NDArray[Any], path: Path) -> tuple[int, float, float]:
     return values.nbytes, seconds(write), seconds(path.read_bytes)
 
 
-def measure(values: NDArray[Any], repeats: int) -> dict[str, list[Any]]:
+def measure(values: NDArray[Any], repeats: int, at_once: int) -> dict[str, list[Any]]:
     """By codec: bytes on disk, MB/s by pipeline, and errors. All are run in turn, the fastest turn counts."""
     kept = {bits: values if bits is None else rounded(values, bits) for bits in (None, 7, 5)}
     sizes: dict[str, int] = {}
@@ -142,28 +146,28 @@ def measure(values: NDArray[Any], repeats: int) -> dict[str, list[Any]]:
                 for pipeline in pipelines():
                     if name in CODECS:
                         bits, compressors = CODECS[name]
-                        found = stored(kept[bits], compressors(values.itemsize), pipeline, f"{folder}/a.zarr")
+                        found = stored(kept[bits], compressors(values.itemsize), pipeline, f"{folder}/a.zarr", at_once)
                     else:
                         found = raw(values, Path(folder, "raw"))
                     sizes.setdefault(name, found[0])  # of zarr-python's pipeline
                     times += found[1:]
                 taken[name] = np.minimum(taken.get(name, np.inf), times)
     result: dict[str, list[Any]] = {}
-    for name, times in taken.items():
+    for name, fastest in taken.items():
         bits = CODECS[name][0] if name in CODECS else None
         errors = ("", "") if bits is None else error(values, kept[bits])
-        result[name] = [sizes[name], *np.round(values.nbytes / times / 1e6).astype(int), *errors]
+        result[name] = [sizes[name], *np.round(values.nbytes / fastest / 1e6).astype(int), *errors]
     return result
 
 
-def compare(values: NDArray[np.floating], *, repeats: int = 3) -> list[list[Any]]:
+def compare(values: NDArray[np.floating], *, repeats: int = 3, layers_at_once: int = 0) -> list[list[Any]]:
     """A row for each type and codec: type, codec, ratio, bytes a value, speeds by pipeline, errors."""
     tokens = len(values[0]) // SHARD * SHARD or len(values[0])
     rows: list[list[Any]] = []
     for name in ("float32", "float16"):
         if np.dtype(name).itemsize <= values.dtype.itemsize:
             array = np.ascontiguousarray(values[:, :tokens].astype(name))
-            for codec, (size, *rest) in measure(array, repeats).items():
+            for codec, (size, *rest) in measure(array, repeats, layers_at_once or len(array)).items():
                 rows.append([name, codec, size / array.nbytes, size / array.size, *rest])
     return rows
 
@@ -190,6 +194,7 @@ def main() -> None:
     parser.add_argument("--save", help="keep the activations of --model in this .npy file")
     parser.add_argument("--tokens", type=int, default=65536)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layers-at-once", type=int, default=0, help="in a block that is written; 0: all")
     asked = parser.parse_args()
     if asked.model:
         share = -(-asked.tokens // max(1, len(asked.text)))
@@ -210,8 +215,9 @@ def main() -> None:
         parser.error("give ACTIVATIONS, or --model and --text")
     columns = [f"{verb} {pipeline}" for pipeline in pipelines() for verb in ("write", "read")]
     header = ["type", "codec", "ratio", "bytes/value", *columns, "largest relative error", "1 - cosine"]
+    rows = compare(values, repeats=asked.repeats, layers_at_once=asked.layers_at_once)
     sys.stdout.write(f"(layer, token, hidden) = {values.shape}, MB/s\n\n")
-    sys.stdout.write(table(header, compare(values, repeats=asked.repeats)) + "\n")
+    sys.stdout.write(table(header, rows) + "\n")
 
 
 if __name__ == "__main__":

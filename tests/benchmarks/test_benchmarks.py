@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks.codecs import CODECS
+from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
+from tests.benchmarks.extraction import colign_run
 from tests.benchmarks.extraction import compare as compare_extraction
 from tests.benchmarks.inputs import Bare, save_random_bert, save_random_xlmr
 from tests.benchmarks.kmeans import compare
@@ -64,3 +66,14 @@ def test_codecs__rounding_is_as_large_as_its_bits_allow(bert: str) -> None:
     for row in rows:
         if (bits := CODECS.get(row[1], (None,))[0]) is not None:
             assert 0 < row[-2] <= 2 ** -(bits + 1)
+
+
+def test_codecs__reads_a_store_of_ours(bert: str, tmp_path: Path) -> None:
+    sentences = [["die", "katze"], ["ein", "hund"]]
+    found = colign_run(bert, sentences, tmp_path, 1, 64, "float32")
+    assert found is not None
+    for step in found:
+        step()
+    values = read_values(str(tmp_path / "float32.zarr"), 3)
+    assert values.dtype == "float16"
+    np.testing.assert_allclose(values, Bare(bert, sentences, 64).vectors()[:, :3], rtol=2e-3, atol=1e-3)
