@@ -117,10 +117,11 @@ def read_one_by_one(
     pooling: str = "last",
     decoder_position: str = "predict",
     sources: Sequence[Sequence[str]] | None = None,
-) -> list[NDArray[np.float32]]:
+    dtype: torch.dtype = torch.float32,
+) -> list[NDArray[np.floating]]:
     """Vectors (layer, word, hidden) of every word of every sentence; NaN where a word has no sub-word."""
     tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
+    network = AutoModel.from_pretrained(model, dtype=dtype).eval()
     found = []
     for i, sentence in enumerate(sentences):
         ids, places = _sub_words(tokenizer, sentence)
