@@ -15,6 +15,7 @@ from engine.records import read_records
 from engine.workers.create import create
 from jobs import files, vectors
 from jobs.layout import Layout
+from jobs.plan import size
 from jobs.progress import out, print_json, progress
 from jobs.run import prepare, work
 from schemas.errors import InputError
@@ -146,15 +147,19 @@ def extract_vectors(
         )
         for stage in plan:
             work(stage, done, context, sizes, workers, watch)
-    _report(layout, as_json=as_json)
+    _report(layout, plan[-1].memory, as_json=as_json)
 
 
-def _report(layout: Alone, *, as_json: bool) -> None:
-    outcomes = vectors.outcomes(read_records(layout.records).values())
+def _report(layout: Alone, projected: int, *, as_json: bool) -> None:
+    records = read_records(layout.records).values()
+    outcomes = vectors.outcomes(records)
+    peak = max(record.peak_memory for record in records)
     dataset = open_activations(layout.path)
     counts = {name: sum(outcome[name] for outcome in outcomes) for name in ("tokens", "dropped", "too_long")}
     if as_json:
-        print_json({"path": layout.path, **counts, "sizes": dict(dataset.sizes), "seconds": vectors.totals(outcomes)})
+        memory = {"projected_memory": projected, "peak_memory": peak}
+        numbers = {**counts, "sizes": dict(dataset.sizes), "seconds": vectors.totals(outcomes), **memory}
+        print_json({"path": layout.path, **numbers})
         return
     out.print(
         f"{counts['tokens']:,} words x {dataset.sizes['layer']} layers x {dataset.sizes['hidden']}, "
@@ -165,5 +170,6 @@ def _report(layout: Alone, *, as_json: bool) -> None:
     if error := dataset.attrs.get("cosine_with_float32"):
         out.print(f"least mean cosine of a layer with float32: {min(error):.5f}")
     out.print(vectors.limit(outcomes), soft_wrap=True)
+    out.print(f"peak memory {size(peak)}, projected {size(projected)}")
     out.print(f"vectors  {layout.path}", soft_wrap=True, highlight=False)
     sys.stdout.flush()

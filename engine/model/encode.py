@@ -279,16 +279,17 @@ class Encoder:
 def _pool(
     states: torch.Tensor, row: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], pooling: str
 ) -> torch.Tensor:
-    """(token, hidden) float32 vectors of the words that span states first..last of their rows."""
+    """(token, hidden) vectors, float32 or wider, of the words that span states first..last of their rows."""
+    wide = torch.promote_types(states.dtype, torch.float32)
     at, a, b = (torch.from_numpy(x).to(states.device) for x in (row, first, last))
     if pooling == "first":
-        return states[at, a].float()
+        return states[at, a].to(wide)
     if pooling == "last":
-        return states[at, b].float()
-    total = states[at, a].float()
+        return states[at, b].to(wide)
+    total = states[at, a].to(wide)
     for step in range(1, int((last - first).max(initial=0)) + 1):
         more = torch.from_numpy(np.flatnonzero(first + step <= last)).to(states.device)
-        total.index_add_(0, more, states[at[more], a[more] + step].float())
+        total.index_add_(0, more, states[at[more], a[more] + step].to(wide))
     return total / (b - a + 1)[:, None]
 
 

@@ -53,7 +53,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from engine.corpus import read_sentences
-from engine.model.encode import Encoder, Wanted, describe
+from engine.model.encode import Encoder, Wanted
+from engine.model.shape import describe
 from tests.benchmarks.inputs import Sentence, save_random_xlmr, some_lines, table
 from tests.oracles.vectors import read_one_by_one
 
@@ -97,12 +98,12 @@ def colign_vectors(
 ) -> Vectors:
     """Vectors by Colign; float64 is no setting of it, so its network is widened here."""
     layers = tuple(range(describe(model).layers[stack] + 1))
-    wanted = Wanted(stack, layers, "last", "predict", str(dtype).removeprefix("torch."), batch_subwords)
+    wanted = Wanted(stack, layers, "last", "predict", batch_subwords=batch_subwords)
     every = [np.arange(len(sentence)) for sentence in sentences]
     encoder = Encoder(model)
     encoder._network.to(dtype)
-    vectors, present = encoder.read(sentences, every, wanted, sources=sources, threads=threads)
-    vectors[:, ~present] = np.nan
+    kind = str(dtype).removeprefix("torch.")
+    vectors = encoder.read(sentences, every, wanted, dtype=kind, sources=sources, threads=threads).vectors
     return np.split(vectors, np.cumsum([len(sentence) for sentence in sentences])[:-1], axis=1)
 
 
