@@ -94,8 +94,8 @@ class Activations(Section):
     keep_bits: int | None = Field(default=None, ge=1, le=22)
     """Bits of the mantissa to keep: numbers are rounded and compress to less (float16 has 10 bits, float32 23)."""
     batch_subwords: int | None = Field(default=None, ge=1)
-    """Sub-words of one forward pass, padding included; part of the bits of the result. Default: 512 on the CPU, 16384
-    on a GPU."""
+    """Sub-words of one forward pass, padding included. Default: 512 on the CPU, where it never changes a bit, and 16384
+    on a GPU, where it does."""
     shard_tokens: int = Field(default=16384, ge=1)
     """Tokens of a shard: the unit of work, of writing and of resuming."""
     chunk_tokens: int = Field(default=2048, ge=1)

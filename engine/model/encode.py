@@ -148,9 +148,10 @@ class Encoder:
         """Batches that may run at once: one on a GPU, and one where accelerate moves weights between passes."""
         return threads if self.device.type == "cpu" and not self._spread else 1
 
-    def budget(self, wanted: Wanted) -> int:
-        """Sub-words of one forward pass."""
-        return wanted.batch_subwords or BATCH_SUBWORDS[self.device.type]
+    def batches(self, pieces: Sequence[Piece], wanted: Wanted) -> list[list[Piece]]:
+        """Pieces in batches: of one length on the CPU, padded on a GPU, which needs large ones."""
+        kind = self.device.type
+        return batches(pieces, wanted.batch_subwords or BATCH_SUBWORDS[kind], padded=kind != "cpu")
 
     def tokenise(
         self,
@@ -185,7 +186,7 @@ class Encoder:
         reading = Reading(self, wanted, tokenised, out, [], self.side_by_side(threads))
         if not reading.present.all():
             out[:, torch.from_numpy(np.flatnonzero(~reading.present)).to(self.device)] = float("nan")
-        groups = batches(tokenised.pieces, self.budget(wanted))
+        groups = self.batches(tokenised.pieces, wanted)
         if self.device.type == "cuda" and groups:
             reading.events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             pool.submit(reading.events[0].record)
@@ -318,7 +319,7 @@ def cosine_with_float32(
                 for a, b in zip(encoder.pooled(batch, wanted), exact.pooled(batch, wanted), strict=True)
             ]
         )
-        for batch in batches(pieces, encoder.budget(wanted))
+        for batch in encoder.batches(pieces, wanted)
     ]
     every = torch.cat(found, dim=1) if found else torch.ones((len(wanted.layers), 1))
     return {"mean": every.mean(dim=1).tolist(), "least": every.min(dim=1).values.tolist()}
