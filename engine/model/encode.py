@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.allocator import give_back_large_blocks
 from engine.model.load import check_vocabulary, load_network, load_tokenizer
 from engine.model.pieces import Piece, Rules, Sentence, Tokenised, batches, reads_joined_text, tokenise
 from engine.model.shape import describe
@@ -136,6 +137,7 @@ class Encoder:
     ) -> None:
         """Load a checkpoint; see `engine.model.load.load_network` for the parameters and errors."""
         self.shape = describe(model)
+        give_back_large_blocks()
         torch.set_num_threads(1)  # batches run side by side instead: bits do not depend on the number of threads
         self._tokenizer = load_tokenizer(model)
         self._network, self._spread = load_network(model, compute, final_norm=final_norm, memory=memory)
