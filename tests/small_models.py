@@ -66,3 +66,14 @@ def changed(model: str, folder: Path, change: dict[str, Any]) -> str:
             weights[known] = weights[known] * factor
     save_file(weights, file, metadata={"format": "pt"})
     return str(folder)
+
+
+def large(model: str, folder: Path, *sub_words: str) -> str:
+    """A copy of the mT5 with huge embeddings of some sub-words."""
+    tokenizer = Encoder(model)._tokenizer
+    path = Path(changed(model, folder, {}))
+    weights = load_file(path / "model.safetensors")
+    for sub_word in sub_words:
+        weights["shared.weight"][tokenizer.convert_tokens_to_ids(sub_word)] *= 1e6
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return str(path)
