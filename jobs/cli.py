@@ -1,23 +1,23 @@
 """The command line."""
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import xarray as xr
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from engine.workers.create import create
 from jobs import convert, demo, files, stages, vectors, verify
+from jobs.extract import extract_vectors
 from jobs.layout import Layout
 from jobs.plan import check_budget, rows, size
-from jobs.run import Event, are_current, check_text, records, run
+from jobs.progress import err, out, print_json, progress
+from jobs.run import are_current, check_text, records, run
 from jobs.show import aligned_pairs, counted_layers
 from schemas.errors import ColignError
 from schemas.machine import Machine
@@ -32,9 +32,6 @@ app = typer.Typer(
 )
 _LAYERS_WITH_DECIMALS = 7
 """More layers than this are printed as whole per cents, so that a line fits 80 columns."""
-
-out = Console(markup=False, emoji=False)  # words and paths may look like either
-err = Console(stderr=True, markup=False, emoji=False)
 
 StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or the directory of a study.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", help="Study directory (default: beside the study file).")]
@@ -185,15 +182,15 @@ def verify_study(
     done, _ = records(context)
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
     planned = stages.stages(context, text, limits.memory_bytes)
-    with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as progress:
-        bar = progress.add_task("")
+    with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as shown:
+        bar = shown.add_task("")
         found = verify.verify(
             context,
             planned,
             done,
             sample=sample,
             seed=seed,
-            watch=lambda words, at, total: progress.update(bar, description=words, completed=at, total=total),
+            watch=lambda words, at, total: shown.update(bar, description=words, completed=at, total=total),
         )
     taken = verify.take_back(context, planned, done, found) if repair else []
     damaged = {why: [str(key) for key in keys] for why, keys in found.damaged.items()}
@@ -218,30 +215,15 @@ def verify_study(
         raise typer.Exit(1)
 
 
+app.command("extract")(extract_vectors)
 app.command("import")(convert.import_activations)
 app.command("export")(convert.export_activations)
 
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:
     """Run a study with a progress bar on standard error."""
-    columns = [
-        TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-    ]  # fmt: skip
-    with create(machine) as workers, Progress(*columns, console=err) as progress:
-        bars: dict[str, Any] = {}
-
-        def watch(event: Event) -> None:
-            if event.stage not in bars:
-                bars[event.stage] = progress.add_task(event.stage, total=event.total, note="")
-            progress.update(bars[event.stage], completed=event.done, note=event.note)
-
-        try:
-            return run(study, layout, workers, machine.memory_bytes, watch, grow=grow)
-        except KeyboardInterrupt as stop:
-            progress.stop()
-            err.print("stopped; finished tasks are kept, run again to go on")
-            raise typer.Exit(130) from stop
+    with create(machine) as workers, progress() as watch:
+        return run(study, layout, workers, machine.memory_bytes, watch, grow=grow)
 
 
 def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
@@ -267,8 +249,9 @@ def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
         out.print(table)
     statistics = results["statistics"].to_dataset()
     for checkpoint in statistics.checkpoint.values.tolist():
-        absent = statistics.absent_tokens.sel(checkpoint=checkpoint)
-        if counts := [f"{lang} {n:,}" for lang, n in zip(absent.language.values, absent.values, strict=True) if n]:
+        found = statistics.sel(checkpoint=checkpoint)
+        numbers = zip(*(found[name].values for name in ("language", "absent_tokens", "too_long_tokens")), strict=True)
+        if counts := [f"{lang} {n:,} ({long:,} in too long sentences)" for lang, n, long in numbers if n]:
             out.print(f"{checkpoint}: selected words without a vector: {', '.join(counts)}", soft_wrap=True)
     out.print(f"results  {layout.results}", soft_wrap=True, highlight=False)
     for figure in ("calign", "colap"):
@@ -322,11 +305,6 @@ def print_stages(found: list[dict[str, int | str]], memory: str) -> None:
             str(row["stage"]), str(row["tasks"]), str(row["done"]), size(float(row["disk"])), size(float(row["memory"]))
         )
     out.print(table)
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object on standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 def main() -> None:

@@ -71,6 +71,25 @@ def run(
         A task failed; everything finished before stays.
     """
     study = files.in_stored_order(study, layout)
+    context, text, plan, done = prepare(study, layout, workers, memory, grow=grow)
+    if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
+        for stage in plan:
+            watch(Event(stage.name, len(stage.keys), len(stage.keys)))
+        return store.load_tree(layout.results)
+    for stage in plan:
+        work(stage, done, context, text, workers, watch)
+    return finish(context, text)
+
+
+def prepare(
+    study: Study, layout: Layout, workers: Workers, memory: int, *, grow: bool
+) -> tuple[Context, Text, tuple[Stage, ...], dict[str, Record]]:
+    """Check a study against its directory and the machine, and take back what no longer holds.
+
+    Returns
+    -------
+    Configuration of the tasks, sizes of the text, stages, and the records that hold. Parameters and errors as `run`.
+    """
     context = stages.context(study, layout, workers.threads, memory)
     done, stale = records(context, grow=grow)
     if check_text(context, done, grow=grow):
@@ -90,24 +109,25 @@ def run(
         delete_record(layout.records, name)
     for part in dict.fromkeys(tuple(name.split("/")[1:4]) for name in stale if name.startswith("concepts/")):
         paths.remove(layout.concepts(*part))
-    if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
-        for stage in plan:
-            watch(Event(stage.name, len(stage.keys), len(stage.keys)))
-        return store.load_tree(layout.results)
-    for stage in plan:
-        left = stages.missing(stage, set(done))
-        finished = len(stage.keys) - len(left)
+    return context, text, plan, done
+
+
+def work(
+    stage: Stage, done: Mapping[str, Record], context: Context, text: Text, workers: Workers, watch: Watch
+) -> None:
+    """Do the tasks of a stage that no record says are done."""
+    left = stages.missing(stage, set(done))
+    finished = len(stage.keys) - len(left)
+    watch(Event(stage.name, finished, len(stage.keys)))
+
+    def note(words: str) -> None:
+        watch(Event(stage.name, finished, len(stage.keys), words))
+
+    for done_now in _work(stage, left, context, text, workers, note):
+        finished += done_now
         watch(Event(stage.name, finished, len(stage.keys)))
-
-        def note(words: str, stage: Stage = stage) -> None:
-            watch(Event(stage.name, finished, len(stage.keys), words))  # noqa: B023 (called in this turn of the loop)
-
-        for done_now in _work(stage, left, context, text, workers, note):
-            finished += done_now
-            watch(Event(stage.name, finished, len(stage.keys)))
-        if stage.name == "activations":
-            vectors.forget_previous(context.vectors)
-    return finish(context, text)
+    if stage.name == "activations":
+        vectors.forget_previous(context.vectors)
 
 
 def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record], list[str]]:
@@ -263,11 +283,13 @@ def _statistics(context: Context, text: Text) -> dict[str, Any]:
     languages = list(text.tokens)
     checkpoints = list(context.study.checkpoints)
     stack = context.study.activations.stacks[0]
-    absent = np.zeros((len(checkpoints), len(languages)), np.int64)
+    absent, too_long = np.zeros((2, len(checkpoints), len(languages)), np.int64)
     for name, record in read_records(context.layout.records).items():
         parts = name.split("/")
         if parts[0] == "activations" and parts[1] in checkpoints and parts[2] == stack:
-            absent[checkpoints.index(parts[1]), languages.index(parts[3])] += record.outcome["absent"]
+            cell = checkpoints.index(parts[1]), languages.index(parts[3])
+            absent[cell] += record.outcome["absent"]
+            too_long[cell] += record.outcome["too_long"]
     numbers = {
         "tokens": text.tokens, "types": text.types,
         "selected_tokens": text.selected_tokens, "selected_types": text.selected_types,
@@ -277,4 +299,5 @@ def _statistics(context: Context, text: Text) -> dict[str, Any]:
         "checkpoint": checkpoints,
         "sentences": np.full(len(languages), text.sentences, np.int64),
         "absent_tokens": absent,
+        "too_long_tokens": too_long,
     } | {name: np.array([found[lang] for lang in languages], np.int64) for name, found in numbers.items()}

@@ -21,8 +21,9 @@ from schemas.errors import InputError
 from schemas.study import Activations, Study, digest
 from schemas.task import Key
 
-_PROCESS = 400 * 2**20
-"""Resident bytes of a worker process with torch and transformers imported, before any data (measured: 380 MiB)."""
+_PROCESS = 530 * 2**20
+"""Resident bytes of a process with everything imported and a small model loaded, before any data (measured: 540 MiB for
+the command line, which also imports training and figures, 400 MiB for a Dask worker)."""
 
 _BLOCKS = 128 * BLOCK
 """Bytes of the blocks of text in memory while it is read or written (measured: 29 MiB)."""
@@ -146,7 +147,7 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                 settings.too_long,
                 settings.final_norm,
             )
-            for language in study.corpus.files:
+            for language in study.read_languages:
                 extractions[name, stack, language] = Extraction(
                     layout.corpus,
                     layout.selection(language),
@@ -177,6 +178,8 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     """All stages of a study with their tasks, projected bytes and memory. Reads no data and computes no task.
 
+    A study without pairs ends with its vectors.
+
     Parameters
     ----------
     memory
@@ -188,16 +191,19 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         Fewer words are selected than concepts wanted.
     """
     study = context.study
+    words = sum(text.tokens.values())
+    corpus = Stage(
+        "corpus",
+        (Key("corpus"),),
+        words * 4 + sum(text.types.values()) * 8,
+        _PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
+    )
+    if not study.pairs:
+        return corpus, _activations(context, text)
     links = tuple(Key("links", pair) for pair in study.pairs)
     links_memory = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs) * 300  # measured: 225 a token
-    words = sum(text.tokens.values())
     return (
-        Stage(
-            "corpus",
-            (Key("corpus"),),
-            words * 4 + sum(text.types.values()) * 8,
-            _PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
-        ),
+        corpus,
         Stage(
             "links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, _PROCESS + links_memory
         ),

@@ -94,8 +94,8 @@ class Activations(Section):
     keep_bits: int | None = Field(default=None, ge=1, le=22)
     """Bits of the mantissa to keep: numbers are rounded and compress to less (float16 has 10 bits, float32 23)."""
     batch_subwords: int | None = Field(default=None, ge=1)
-    """Sub-words of one forward pass, padding included; part of the bits of the result. Default: 512 on the CPU, 16384
-    on a GPU."""
+    """Sub-words of one forward pass, padding included. Default: 512 on the CPU, where it never changes a bit, and 16384
+    on a GPU, where it does."""
     shard_tokens: int = Field(default=16384, ge=1)
     """Tokens of a shard: the unit of work, of writing and of resuming."""
     chunk_tokens: int = Field(default=2048, ge=1)
@@ -217,6 +217,11 @@ class Study(Section):
         if same := sorted({path for path in paths if paths.count(path) > 1}):
             raise ValueError(f"two pairs would be written as {same[0]!r}; give the languages other names")
         return self
+
+    @property
+    def read_languages(self) -> tuple[str, ...]:
+        """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source."""
+        return tuple(self.corpus.files)[: None if self.pairs else 1]
 
     def decoder_source(self, language: str) -> str:
         """Language that the encoder reads while the decoder of an encoder-decoder model reads `language`.

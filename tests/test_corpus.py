@@ -3,14 +3,14 @@
 import gzip
 import hashlib
 import json
+import subprocess
+import sys
 import tempfile
-import tracemalloc
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -26,7 +26,7 @@ from engine.corpus import (
     write_corpus,
     write_selection,
 )
-from engine.text import sentence_words, sentences_with, span
+from engine.text import sentence_words
 from schemas import study
 from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import InputError
@@ -249,27 +249,36 @@ def test_write_corpus__again_after_it_was_killed(tmp_path: Path, step: str) -> N
     xr.testing.assert_equal(read(write(tmp_path, **joined(short)), block=4), corpus(short))
 
 
-def test_write_corpus__memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
-    def peak(lines: int) -> int:
-        rng = np.random.default_rng(0)
-        text = "".join(" ".join(f"w{i}" for i in row) + "\n" for row in rng.integers(0, 200, (lines, 10)).tolist())
-        files = write(tmp_path, de=text, en=text)
-        del text
-        rule = study.Selection()
-        tracemalloc.start()
-        try:
-            measure(files, "spaces", rule)
-            write_corpus(str(tmp_path / "corpus.zarr"), files, "spaces", block=1000)
-            opened = store.load(str(tmp_path / "corpus.zarr"), CORPUS)
-            write_selection(str(tmp_path / "de.zarr"), opened, "de", rule, block=1000)
-            wanted = span(opened, "en", "token").start + np.arange(0, lines * 10, lines // 10)
-            sentences_with(opened, "en", wanted, 1000)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+PEAK = """
+import resource, sys
+import numpy as np
+from engine import store, text
+from engine.corpus import measure, study, write_corpus, write_selection
+from schemas.corpus import CORPUS
+files = {language: f"{sys.argv[1]}/text.txt" for language in ("de", "en")}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+measure(files, "spaces", study.Selection())
+write_corpus(f"{sys.argv[1]}/corpus.zarr", files, "spaces", block=2**15)
+corpus = store.load(f"{sys.argv[1]}/corpus.zarr", CORPUS)
+write_selection(f"{sys.argv[1]}/de.zarr", corpus, "de", study.Selection(), block=2**15)
+tokens = text.span(corpus, "en", "token")
+text.sentences_with(corpus, "en", np.linspace(tokens.start, tokens.stop - 1, 1000).astype(int), 2**15)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, tokens.stop)
+"""
 
-    peak(100)  # what is imported and cached once
-    assert peak(4000) < 1.2 * peak(400)  # ten times the text
+
+def test_write_corpus__memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    found = []
+    for times in (1, 10):
+        lines = (f"w{i % 997} w{i % 31} w{i % 7} w{i % 89} w{i % 11}\n" for i in range(20_000))
+        (tmp_path / "text.txt").write_text("".join(lines) * times)
+        root = Path(__file__).parents[1]
+        command = [sys.executable, "-c", PEAK, str(tmp_path)]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        found.append([int(word) for word in done.stdout.split()])
+    (small, tokens), (large, more) = found
+    assert more == 10 * tokens
+    assert (large - small) * 1024 < 4 * (more - tokens), "less than the numbers of the types alone"
 
 
 def test_write_corpus__unequal_numbers_of_lines(tmp_path: Path) -> None:

@@ -170,6 +170,11 @@ def test_extract__takes_known_vectors_and_computes_the_others(bert: str, tmp_pat
     found = load(task.path, ACTIVATIONS)
     np.testing.assert_array_equal(found.activation[:, : len(kept)], old)
     assert sum(o["computed"] for o in outcomes) == len(more) - len(kept)
+    Path(task.path).rename(tmp_path / "grown.zarr")
+    Path(task.previous).rename(tmp_path / "old.zarr")
+    task, _ = prepared(tmp_path, bert, SENTENCES)
+    extract(whole(more), task, nobody)
+    np.testing.assert_array_equal(load(task.path, ACTIVATIONS).activation, found.activation)  # as if read at once
     expected = np.concatenate(read_one_by_one(bert, SENTENCES), axis=1)[:, more]
     np.testing.assert_allclose(found.activation, expected, atol=1e-5, rtol=0)
 

@@ -70,15 +70,18 @@ def test_best_window__has_most_context(data: st.DataObject, length: int, capacit
         assert found == (max(context, key=lambda n: (context[n], -n)) if context else -1)
 
 
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 40)), max_size=40), st.integers(1, 200))
-def test_batches__hold_each_piece_once_within_the_budget(lengths: list[tuple[int, int]], budget: int) -> None:
+@given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 9)), max_size=60), st.integers(1, 200), st.booleans())
+def test_batches__hold_each_piece_once_within_the_budget(
+    lengths: list[tuple[int, int]], budget: int, padded: bool
+) -> None:
     none = np.arange(0)
     pieces = [Piece([0] * n, none, none, none, i, [0] * source) for i, (n, source) in enumerate(lengths)]
-    groups = batches(pieces, budget)
+    groups = batches(pieces, budget, padded=padded)
     assert sorted(piece.sentence for group in groups for piece in group) == list(range(len(lengths)))
     for group in groups:  # what the encoder and the decoder read, start token included
         read = max(max(len(p.ids) + bool(p.source) for p in group), max(len(p.source) for p in group)) * len(group)
         assert read <= budget or len(group) == 1
+        assert padded or len({(len(p.ids), len(p.source)) for p in group}) == 1
 
 
 LONG = [

@@ -148,9 +148,10 @@ class Encoder:
         """Batches that may run at once: one on a GPU, and one where accelerate moves weights between passes."""
         return threads if self.device.type == "cpu" and not self._spread else 1
 
-    def budget(self, wanted: Wanted) -> int:
-        """Sub-words of one forward pass."""
-        return wanted.batch_subwords or BATCH_SUBWORDS[self.device.type]
+    def batches(self, pieces: Sequence[Piece], wanted: Wanted) -> list[list[Piece]]:
+        """Pieces in batches: of one length on the CPU, padded on a GPU, which needs large ones."""
+        kind = self.device.type
+        return batches(pieces, wanted.batch_subwords or BATCH_SUBWORDS[kind], padded=kind != "cpu")
 
     def tokenise(
         self,
@@ -185,7 +186,7 @@ class Encoder:
         reading = Reading(self, wanted, tokenised, out, [], self.side_by_side(threads))
         if not reading.present.all():
             out[:, torch.from_numpy(np.flatnonzero(~reading.present)).to(self.device)] = float("nan")
-        groups = batches(tokenised.pieces, self.budget(wanted))
+        groups = self.batches(tokenised.pieces, wanted)
         if self.device.type == "cuda":  # also for a block without a batch, whose copy waits for it
             reading.events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             pool.submit(reading.events[0].record)
@@ -279,16 +280,17 @@ class Encoder:
 def _pool(
     states: torch.Tensor, row: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], pooling: str
 ) -> torch.Tensor:
-    """(token, hidden) float32 vectors of the words that span states first..last of their rows."""
+    """(token, hidden) vectors, float32 or wider, of the words that span states first..last of their rows."""
+    wide = torch.promote_types(states.dtype, torch.float32)
     at, a, b = (torch.from_numpy(x).to(states.device) for x in (row, first, last))
     if pooling == "first":
-        return states[at, a].float()
+        return states[at, a].to(wide)
     if pooling == "last":
-        return states[at, b].float()
-    total = states[at, a].float()
+        return states[at, b].to(wide)
+    total = states[at, a].to(wide)
     for step in range(1, int((last - first).max(initial=0)) + 1):
         more = torch.from_numpy(np.flatnonzero(first + step <= last)).to(states.device)
-        total.index_add_(0, more, states[at[more], a[more] + step].float())
+        total.index_add_(0, more, states[at[more], a[more] + step].to(wide))
     return total / (b - a + 1)[:, None]
 
 
@@ -317,7 +319,7 @@ def cosine_with_float32(
                 for a, b in zip(encoder.pooled(batch, wanted), exact.pooled(batch, wanted), strict=True)
             ]
         )
-        for batch in batches(pieces, encoder.budget(wanted))
+        for batch in encoder.batches(pieces, wanted)
     ]
     every = torch.cat(found, dim=1) if found else torch.ones((len(wanted.layers), 1))
     return {"mean": every.mean(dim=1).tolist(), "least": every.min(dim=1).values.tolist()}

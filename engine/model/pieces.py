@@ -19,6 +19,10 @@ _SPACES = ("▁", "Ġ")
 """Sub-words that are a space and nothing else."""
 
 
+_FEW_ROWS = 4
+"""Below so many rows a float32 matrix product on the CPU takes another way, with other bits in each row."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """One input of the model: a sentence, or a window of a long one, with the words that are read from it."""
@@ -35,6 +39,11 @@ class Piece:
     """Index of the sentence among those given."""
     source: list[int] = field(default_factory=list)
     """For the decoder of an encoder–decoder model: sub-words that the encoder reads."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Lengths of what is read, and of what the encoder reads beside it."""
+        return len(self.ids), len(self.source)
 
     def __len__(self) -> int:
         return max(len(self.ids) + bool(self.source), len(self.source))  # a start token precedes what a decoder reads
@@ -194,11 +203,24 @@ def _windows(
             yield Piece(cut, rows[here], first[here] + moved, last[here] + moved, number)
 
 
-def batches(pieces: Sequence[Piece], budget: int) -> list[list[Piece]]:
-    """Group pieces of like length; a batch holds at most `budget` sub-words, padding included, or one piece."""
+def batches(pieces: Sequence[Piece], budget: int, *, padded: bool = False) -> list[list[Piece]]:
+    """Group pieces for forward passes of at most `budget` sub-words, or of one piece.
+
+    Without padding a batch holds pieces of one length alone, and very short ones stay alone. On a CPU each row of a
+    matrix product then comes out as if the sentence were read by itself, so its vectors have the same bits whatever is
+    read beside it; masked padding changes the order of sums. Real text has enough sentences of each length for that to
+    cost few per cent.
+
+    Parameters
+    ----------
+    padded
+        Whether pieces of like length may be padded to one.
+    """
     groups: list[list[Piece]] = []
-    for piece in sorted(pieces, key=len):
-        if groups and len(piece) * (len(groups[-1]) + 1) <= budget:
+    for piece in sorted(pieces, key=lambda p: (len(p), p.shape)):
+        fits = groups and len(piece) * (len(groups[-1]) + 1) <= budget
+        alike = piece.shape == groups[-1][0].shape and min(filter(None, piece.shape)) >= _FEW_ROWS if groups else False
+        if fits and (padded or alike):
             groups[-1].append(piece)
         else:
             groups.append([piece])

@@ -1,9 +1,22 @@
 """Benchmarks run as tests at a tiny size, so that they cannot rot; speed is never asserted here."""
 
 import sys
+from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+
+from tests.benchmarks.codecs import CODECS, read_values
+from tests.benchmarks.codecs import compare as compare_codecs
+from tests.benchmarks.extraction import colign_run
+from tests.benchmarks.extraction import compare as compare_extraction
+from tests.benchmarks.inputs import Bare, save_random_bert, save_random_xlmr
 from tests.benchmarks.kmeans import compare
 from tests.benchmarks.measure import measure
+from tests.benchmarks.neurox_parity import colign_vectors, largest
+from tests.benchmarks.neurox_parity import compare as compare_with_neurox
+from tests.oracles.vectors import read_one_by_one
 
 
 def test_compare__same_iterations_and_inertia_as_the_peer() -> None:
@@ -17,3 +30,50 @@ def test_measure__counts_memory_of_a_command() -> None:
     found = measure([sys.executable, "-c", script])
     assert found["exit_code"] == 0
     assert 60 * 2**20 < found["peak_bytes"] < 200 * 2**20
+
+
+def test_parity__layers_agree_where_neurox_is_installed(bert: str, mt5: str, tmp_path: Path) -> None:
+    pytest.importorskip("neurox", reason="NeuroX is installed by hand, see neurox_parity.py")
+    texts = [[["die", "katze"], ["ein", "hund", "bellt"]], [["a", "cat"], ["the", "dog", "barks"]]]
+    xlmr = save_random_xlmr(tmp_path, [s for text in texts for s in text], blocks=1, hidden=64, pieces=60)
+    for model in (bert, mt5, xlmr):
+        found = compare_with_neurox(model, texts, threads=1, referee=True)
+        for stack in found["stacks"].values():
+            assert max(stack["relative"]) < 1e-5
+            assert max(stack["colign - neurox, float64"]) < 1e-9
+
+
+def test_parity__same_loop_without_batches(bert: str) -> None:
+    sentences = [["die", "katze"], ["ein", "hund", "bellt"]]
+    ours = colign_vectors(bert, sentences, "encoder", None, torch.float32, threads=1, batch_subwords=1)
+    torch.set_num_threads(1)
+    assert max(largest(ours, read_one_by_one(bert, sentences))) == 0
+
+
+def test_extraction__every_way_has_a_speed(bert: str, tmp_path: Path) -> None:
+    model = save_random_bert(tmp_path, bert, blocks=1, hidden=64)
+    speeds, ratios = compare_extraction(model, [["die", "katze"], ["ein", "hund"]], threads=1, repeats=1)
+    assert "colign float32" in speeds
+    assert "bare side by side bfloat16" in speeds
+    assert all(ratio > 0 for ratio in ratios.values())
+
+
+def test_codecs__rounding_is_as_large_as_its_bits_allow(bert: str) -> None:
+    values = Bare(bert, [["die", "katze", "sieht"]] * 3, 64).vectors()
+    assert values.shape == (4, 9, 24)
+    rows = compare_codecs(values, repeats=1)
+    assert len(rows) == 2 * (1 + len(CODECS))
+    for row in rows:
+        if (bits := CODECS.get(row[1], (None,))[0]) is not None:
+            assert 0 < row[-2] <= 2 ** -(bits + 1)
+
+
+def test_codecs__reads_a_store_of_ours(bert: str, tmp_path: Path) -> None:
+    sentences = [["die", "katze"], ["ein", "hund"]]
+    found = colign_run(bert, sentences, tmp_path, 1, 64, "float32")
+    assert found is not None
+    for step in found:
+        step()
+    values = read_values(str(tmp_path / "float32.zarr"), 3)
+    assert values.dtype == "float16"
+    np.testing.assert_allclose(values, Bare(bert, sentences, 64).vectors()[:, :3], rtol=2e-3, atol=1e-3)

@@ -162,7 +162,7 @@ def save_llama(folder: Path, *, positions: int = 64, lines: Sequence[str] = RUNN
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=24,
+        intermediate_size=32,  # of whole vectors: torch computes what is left over by scalars, with other bits
         max_position_embeddings=positions,
     )
     tokenizer = LlamaTokenizer(vocab=vocabulary, merges=merges, add_bos_token=True, legacy=False)
