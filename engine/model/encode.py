@@ -189,7 +189,7 @@ class Encoder:
         if not reading.present.all():
             out[:, torch.from_numpy(np.flatnonzero(~reading.present)).to(self.device)] = float("nan")
         groups = self.batches(tokenised.pieces, wanted)
-        if self.device.type == "cuda" and groups:
+        if self.device.type == "cuda":  # also for a block without a batch, whose copy waits for it
             reading.events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             pool.submit(reading.events[0].record)
         reading.futures = [pool.submit(self._fill, out, batch, wanted) for batch in groups]

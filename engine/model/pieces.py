@@ -15,6 +15,9 @@ Sentence = Sequence[str]
 _TOKENISED_AT_ONCE = 1000
 """Sentences; the tokenizer's own records take a few hundred bytes a sub-word and are dropped after each batch."""
 
+_SPACES = ("▁", "Ġ")
+"""Sub-words that are a space and nothing else."""
+
 
 _FEW_ROWS = 4
 """Below so many rows a float32 matrix product on the CPU takes another way, with other bits in each row."""
@@ -43,7 +46,7 @@ class Piece:
         return len(self.ids), len(self.source)
 
     def __len__(self) -> int:
-        return max(self.shape)
+        return max(len(self.ids) + bool(self.source), len(self.source))  # a start token precedes what a decoder reads
 
 
 @dataclass
@@ -121,9 +124,8 @@ def tokenise(
         rows, first, last = rows[kept], first[kept], last[kept]
         if not len(rows):
             continue
-        longest = max(len(ids), len(source))
-        if rules.limit is None or longest <= rules.limit:
-            piece = Piece(ids, rows, first + rules.shift, last + rules.shift, number, source)
+        piece = Piece(ids, rows, first + rules.shift, last + rules.shift, number, source)
+        if rules.limit is None or len(piece) <= rules.limit:
             result.pieces.append(piece)
         elif rules.too_long == "window" and not source:
             found = list(_windows(ids, rows, first, last, prefix, suffix, number, rules))
@@ -132,7 +134,7 @@ def tokenise(
         elif rules.too_long == "error":
             words = sentences[number]
             raise InputError(
-                f"sentence of {len(words)} words starting {' '.join(words[:6])!r}: {longest} sub-words, the model "
+                f"sentence of {len(words)} words starting {' '.join(words[:6])!r}: {len(piece)} sub-words, the model "
                 f"reads at most {rules.limit}; set activations.too_long to skip or window, or shorten the sentence"
             )
         else:
@@ -145,6 +147,7 @@ def _cut(
 ) -> Iterator[tuple[list[int], NDArray[np.int64], NDArray[np.int64], int, int]]:
     """Sub-words of each sentence, spans of its wanted words, and numbers of special sub-words before and after."""
     nothing = np.empty(0, np.int64)
+    marks = {tokenizer.backend_tokenizer.token_to_id(mark) for mark in _SPACES}
     for start in range(0, len(sentences), _TOKENISED_AT_ONCE):
         batch = sentences[start : start + _TOKENISED_AT_ONCE]
         if rules.joined:
@@ -160,9 +163,13 @@ def _cut(
                 continue
             wanted = positions[start + row]
             if rules.joined:
-                special = found["special_tokens_mask"][row]
-                first, last = spans_in_text(found["offset_mapping"][row], special, words)
+                special, offsets = found["special_tokens_mask"][row], found["offset_mapping"][row]
                 ordinary = [i for i, s in enumerate(special) if not s]
+                if len(ordinary) > 1 and ids[ordinary[0]] in marks:
+                    (low, _), (after, _) = (offsets[i] for i in ordinary[:2])
+                    if low == after:  # a space put before the text, which tokenizers place on its first character
+                        offsets[ordinary[0]] = (0, 0)
+                first, last = spans_in_text(offsets, special, words)
             else:
                 word_ids = found.word_ids(row)
                 first, last = word_spans(word_ids, len(words))
