@@ -208,8 +208,9 @@ def batches(pieces: Sequence[Piece], budget: int, *, padded: bool = False) -> li
 
     Without padding a batch holds pieces of one length alone, and very short ones stay alone. On a CPU each row of a
     matrix product then comes out as if the sentence were read by itself, so its vectors have the same bits whatever is
-    read beside it; masked padding changes the order of sums. Real text has enough sentences of each length for that to
-    cost few per cent.
+    read beside it; masked padding changes the order of sums. That holds for models whose inner layers are whole vector
+    registers wide (multiples of 32), as real ones are. Real text has enough sentences of each length for it to cost few
+    per cent.
 
     Parameters
     ----------
