@@ -86,7 +86,7 @@ class Activations(Section):
     pair's other language."""
     too_long: Literal["skip", "window", "error"] = "skip"
     """Sentences longer than the model: their words have no vector and are counted; or overlapping windows are read and
-    each word is taken from the one in which it has most context (the decoder of an encoder-decoder model skips them, for
+    each word is taken from the one in which it has most context (the decoder of an encoder-decoder model skips them:
     its source cannot be cut to match); or the run stops."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and activations while the model runs; bfloat16 is faster, its error is measured and stored."""
