@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import store
+from engine.allocator import give_back_holes
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_float32, open_encoder
 from engine.model.pieces import Tokenised
@@ -204,6 +205,7 @@ def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[K
         written = _write(vectors, present, shard, task)
     finally:
         block.release()  # also where the disk is full: the next task waits for the memory
+        give_back_holes()
     outcome: Outcome = {
         "tokens": key.stop - key.start,
         "computed": len(shard.computed),

@@ -12,7 +12,7 @@ from schemas.errors import InputError
 
 Sentence = Sequence[str]
 
-_TOKENISED_AT_ONCE = 1000
+_TOKENISED_AT_ONCE = 128
 """Sentences; the tokenizer's own records take a few hundred bytes a sub-word and are dropped after each batch."""
 
 _SPACES = ("▁", "Ġ")
