@@ -7,7 +7,7 @@ from typing import Any
 _ARENAS, _MMAP_THRESHOLD = -8, -3
 """Numbers of the settings in glibc's malloc.h."""
 
-_LARGE = 2**21
+_LARGE = 2**20
 """Bytes from which a block has pages of its own."""
 
 _LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
