@@ -18,12 +18,12 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
-from zarr.abc.store import Store
+from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
-from engine.paths import explained, filesystem, join, remove, replaced
+from engine.paths import explained, filesystem, join, remove
 from schemas.dataset import Schema
 from schemas.errors import SchemaError, StoreError
 
@@ -153,11 +153,14 @@ class Written:
         )
 
 
-class _Timed(WrapperStore[Store]):
-    """A store that knows how long it took to take how many bytes."""
+class _Replaced(WrapperStore[Store]):
+    """A store whose chunks are written whole, so that what lies there is not read, and may be damaged; it counts."""
 
     nbytes = 0
     seconds = 0.0
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        return await super().get(key, prototype, byte_range) if key.endswith("zarr.json") else None
 
     async def set(self, key: str, value: Buffer) -> None:
         started = time.perf_counter()
@@ -181,7 +184,7 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
     StoreError
         The region cuts through a shard: another writer of the same shard would lose rows.
     """
-    timed = _Timed(_opened(path, name, "r+").store)
+    timed = _Replaced(_opened(path, name, "r+").store)
     with undamaged(f"{path}/{name}"):
         array = zarr.open_array(timed, path=name, mode="r+")
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
@@ -278,10 +281,10 @@ def save(path: str, schema: Schema, dataset: xr.Dataset, **provenance: Any) -> N
     schema.validate(dataset)
     dataset = dataset.assign_attrs(provenance, versions=versions())
     with explained(path):
-        dataset.to_zarr(path, mode="w", consolidated=False, encoding=_guarded(dataset))
+        dataset.to_zarr(path, mode="w", consolidated=False, encoding=guarded(dataset))
 
 
-def _guarded(dataset: xr.Dataset) -> dict[Any, Any]:
+def guarded(dataset: xr.Dataset) -> dict[Any, Any]:
     """Encoding with a checksum in every chunk: a damaged one is an error, never a wrong number."""
     return {name: {"compressors": _checked()} for name in dataset.variables}
 
@@ -314,8 +317,8 @@ def check(path: str, schema: Schema, **ranges: tuple[int, int]) -> int:
         grid = [range(a // unit, -(-b // unit)) for (a, b), unit in zip(spans, units, strict=True)]
         for cell in product(*grid):
             file = f"{variable.name}/{array.metadata.encode_chunk_key(cell)}"
-            if not system.exists(join(place, file)):
-                raise StoreError(f"{path}/{file}: the file is missing")
+            if not system.exists(join(place, file)) or not system.size(join(place, file)):  # read as if it were fill
+                raise StoreError(f"{path}/{file}: the file is missing or empty")
             with undamaged(f"{path}/{file}"):
                 region = tuple(slice(c * unit, (c + 1) * unit) for c, unit in zip(cell, units, strict=True))
                 nbytes += np.asarray(array[region]).nbytes
@@ -383,19 +386,6 @@ def read(path: str, schema: Schema) -> xr.Dataset:
     dataset = load(path, schema)
     with undamaged(path):
         return dataset.load()
-
-
-def save_tree(path: str, tree: xr.DataTree) -> None:
-    """Write the results, replacing what was there once all of it is on a local disk."""
-    encoding = {node.path: _guarded(node.to_dataset(inherit=False)) for node in tree.subtree}
-    with explained(path), replaced(path) as part:
-        tree.to_zarr(part, mode="w", consolidated=False, encoding=encoding)
-
-
-def load_tree(path: str) -> xr.DataTree:
-    """Read the results into memory."""
-    with undamaged(path):
-        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None).load()
 
 
 def attributes(path: str) -> dict[str, Any] | None:

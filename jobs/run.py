@@ -75,7 +75,7 @@ def run(
     if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
-        return store.load_tree(layout.results)
+        return results.load(layout.results)
     for stage in plan:
         work(stage, done, context, text, workers, watch)
     return finish(context, text)
@@ -281,7 +281,7 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         versions=store.versions(),
     )
     write_figures(tree, study, layout.root)
-    store.save_tree(layout.results, tree)  # last: current results mean that all is done
+    results.save(layout.results, tree)  # last: current results mean that all is done
     return tree
 
 

@@ -147,10 +147,11 @@ def _outdated(vectors: Vectors, stale: Sequence[str]) -> dict[Part, int]:
     """Stores of vectors that no longer fit the study, with the number of their tokens that were done."""
     found: dict[Part, int] = {}
     for name in stale:
-        stage, *part, tokens = name.split("/")
-        if stage == "activations" and tuple(part) in vectors.extractions:
-            start, stop = map(int, tokens.split("-"))
-            found[tuple(part)] = found.get(tuple(part), 0) + stop - start
+        stage, *part = name.split("/")
+        where = tuple(part[:-1])
+        if stage == "activations" and where in vectors.extractions:
+            start, stop = map(int, part[-1].split("-"))
+            found[where] = found.get(where, 0) + stop - start
     return found
 
 
