@@ -17,7 +17,7 @@ from engine.kernels.shards import shard_ranges
 from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_float32, open_encoder
 from engine.model.pieces import Tokenised
 from engine.model.shape import describe
-from engine.previous import Known, error, find
+from engine.previous import Known, find
 from engine.text import sentences_with, some_sentences
 from schemas import study
 from schemas.activations import ACTIVATIONS
@@ -175,21 +175,19 @@ def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -
         "sentence": np.repeat(numbers, counts).astype(np.int32),
         "position": np.concatenate(positions).astype(np.int32),
     }
-    known, computed = None, np.arange(len(tokens))
+    known, computed, wanted = None, np.arange(len(tokens)), positions
     if task.previous is not None and _may_give(task.previous, task.path):
         known = find(task.previous, described["sentence"], described["position"])
         computed = known.missing(len(tokens), task.wanted.layers)
         chosen = np.split(np.isin(np.arange(len(tokens)), computed), np.cumsum(counts)[:-1])
-        positions = [where[keep] for where, keep in zip(positions, chosen, strict=True)]
+        wanted = [where[keep] for where, keep in zip(positions, chosen, strict=True)]
     sources = some_sentences(corpus, task.source, numbers) if task.source else None
-    tokenised = encoder.tokenise(sentences, positions, task.wanted, sources)
+    tokenised = encoder.tokenise(sentences, wanted, task.wanted, sources)
     seconds = time.perf_counter() - clock
     cosine = None
     if key.start == 0 and task.wanted.compute != "float32":
-        if task.previous is not None and not len(computed):
-            cosine = error(task.previous, task.wanted.layers)
-        else:
-            cosine = cosine_with_float32(encoder, task.model, task.wanted, task.memory, tokenised, _CHECKED)
+        whole = tokenised if known is None else encoder.tokenise(sentences, positions, task.wanted, sources)
+        cosine = cosine_with_float32(encoder, task.model, task.wanted, task.memory, whole, _CHECKED)
     return _Shard(key, started, described, len(numbers), seconds, cosine, known, computed), tokenised
 
 
@@ -208,8 +206,11 @@ def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[K
             raise
         return {"overflow": str(error)}
     key = shard.key
-    vectors, present = _whole(block, shard, task)
-    written = _write(vectors, present, shard, task)
+    try:
+        vectors, present = _whole(block, shard, task)
+        written = _write(vectors, present, shard, task)
+    finally:
+        block.release()  # also where the disk is full: the next task waits for the memory
     outcome: Outcome = {
         "tokens": key.stop - key.start,
         "computed": len(shard.computed),
@@ -226,7 +227,6 @@ def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[K
             "disk": written.disk_seconds,
         },
     }
-    block.release()
     if shard.cosine is not None:
         outcome["cosine"] = shard.cosine
     done(key, shard.started, outcome)
@@ -269,7 +269,8 @@ def compute(key: Key, task: Extraction) -> tuple[NDArray[np.floating], dict[str,
     with ThreadPoolExecutor(encoder.side_by_side(task.threads)) as forward:
         dtype = str(store.dtype(task.path, "activation"))
         block = encoder.start(tokenised, task.wanted, dtype, forward, task.threads).result()
-    vectors = block.vectors if task.keep_bits is None else round_bits(block.vectors, task.keep_bits)
+    vectors = block.vectors.copy() if task.keep_bits is None else round_bits(block.vectors, task.keep_bits)
+    block.release()
     return vectors, shard.described | {"present": block.present}
 
 

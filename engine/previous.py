@@ -35,16 +35,6 @@ class Known:
                 vectors[at, self.places] = store.read_rows(self.path, "activation", self.rows, axis=1, layer=index)
 
 
-def error(path: str, layers: Sequence[int]) -> dict[str, list[float]] | None:
-    """Cosine with float32 of the vectors of a store, for some of its layers, if it was measured."""
-    held = store.attributes(path) or {}
-    if "cosine_with_float32" not in held:
-        return None
-    known = store.read_rows(path, "layer", np.arange(store.size(path, "layer"))).tolist()
-    at = [known.index(layer) for layer in layers]
-    return {"mean": [held["cosine_with_float32"][i] for i in at], "least": [held["least_cosine"][i] for i in at]}
-
-
 def find(path: str, sentence: NDArray[np.integer], position: NDArray[np.integer]) -> Known:
     """Find the tokens of a shard, given by sentence and position in increasing order, in a store at `path`.
 

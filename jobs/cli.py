@@ -249,8 +249,9 @@ def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
         out.print(table)
     statistics = results["statistics"].to_dataset()
     for checkpoint in statistics.checkpoint.values.tolist():
-        absent = statistics.absent_tokens.sel(checkpoint=checkpoint)
-        if counts := [f"{lang} {n:,}" for lang, n in zip(absent.language.values, absent.values, strict=True) if n]:
+        found = statistics.sel(checkpoint=checkpoint)
+        numbers = zip(*(found[name].values for name in ("language", "absent_tokens", "too_long_tokens")), strict=True)
+        if counts := [f"{lang} {n:,} ({long:,} in too long sentences)" for lang, n, long in numbers if n]:
             out.print(f"{checkpoint}: selected words without a vector: {', '.join(counts)}", soft_wrap=True)
     out.print(f"results  {layout.results}", soft_wrap=True, highlight=False)
     for figure in ("calign", "colap"):

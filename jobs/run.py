@@ -301,11 +301,13 @@ def _statistics(context: Context, text: Text) -> dict[str, Any]:
     languages = list(text.tokens)
     checkpoints = list(context.study.checkpoints)
     stack = context.study.activations.stacks[0]
-    absent = np.zeros((len(checkpoints), len(languages)), np.int64)
+    absent, too_long = np.zeros((2, len(checkpoints), len(languages)), np.int64)
     for name, record in read_records(context.layout.records).items():
         parts = name.split("/")
         if parts[0] == "activations" and parts[1] in checkpoints and parts[2] == stack:
-            absent[checkpoints.index(parts[1]), languages.index(parts[3])] += record.outcome["absent"]
+            cell = checkpoints.index(parts[1]), languages.index(parts[3])
+            absent[cell] += record.outcome["absent"]
+            too_long[cell] += record.outcome["too_long"]
     numbers = {
         "tokens": text.tokens, "types": text.types,
         "selected_tokens": text.selected_tokens, "selected_types": text.selected_types,
@@ -315,4 +317,5 @@ def _statistics(context: Context, text: Text) -> dict[str, Any]:
         "checkpoint": checkpoints,
         "sentences": np.full(len(languages), text.sentences, np.int64),
         "absent_tokens": absent,
+        "too_long_tokens": too_long,
     } | {name: np.array([found[lang] for lang in languages], np.int64) for name, found in numbers.items()}

@@ -21,8 +21,9 @@ from schemas.errors import InputError
 from schemas.study import Activations, Study, digest
 from schemas.task import Key
 
-_PROCESS = 400 * 2**20
-"""Resident bytes of a worker process with torch and transformers imported, before any data (measured: 380 MiB)."""
+_PROCESS = 530 * 2**20
+"""Resident bytes of a process with everything imported and a small model loaded, before any data (measured: 540 MiB for
+the command line, which also imports training and figures, 400 MiB for a Dask worker)."""
 
 _BLOCKS = 128 * BLOCK
 """Bytes of the blocks of text in memory while it is read or written (measured: 29 MiB)."""

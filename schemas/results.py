@@ -81,6 +81,13 @@ STATISTICS = Schema(
         Variable("selected_tokens", ("language",), "int64", "selected tokens", units="count"),
         Variable("selected_types", ("language",), "int64", "types of the selected tokens", units="count"),
         Variable(
+            "too_long_tokens",
+            ("checkpoint", "language"),
+            "int64",
+            "those of absent_tokens that lie in a sentence longer than the model",
+            units="count",
+        ),
+        Variable(
             "absent_tokens",
             ("checkpoint", "language"),
             "int64",

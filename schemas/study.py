@@ -86,7 +86,8 @@ class Activations(Section):
     pair's other language."""
     too_long: Literal["skip", "window", "error"] = "skip"
     """Sentences longer than the model: their words have no vector and are counted; or overlapping windows are read and
-    each word is taken from the one in which it has most context; or the run stops."""
+    each word is taken from the one in which it has most context (the decoder of an encoder-decoder model skips them:
+    its source cannot be cut to match); or the run stops."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and activations while the model runs; bfloat16 is faster, its error is measured and stored."""
     dtype: Literal["float16", "float32", "auto"] = "float16"
@@ -94,8 +95,8 @@ class Activations(Section):
     keep_bits: int | None = Field(default=None, ge=1, le=22)
     """Bits of the mantissa to keep: numbers are rounded and compress to less (float16 has 10 bits, float32 23)."""
     batch_subwords: int | None = Field(default=None, ge=1)
-    """Sub-words of one forward pass, padding included; part of the bits of the result. Default: 512 on the CPU, 16384
-    on a GPU."""
+    """Sub-words of one forward pass, padding included. Default: 512 on the CPU, where it never changes a bit, and 16384
+    on a GPU, where it does."""
     shard_tokens: int = Field(default=16384, ge=1)
     """Tokens of a shard: the unit of work, of writing and of resuming."""
     chunk_tokens: int = Field(default=2048, ge=1)

@@ -1,11 +1,18 @@
 """Hypothesis profiles, the option --slow, and tiny models."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("tests.crash", "tests.growing")
+
+if TYPE_CHECKING:
+    from engine.model.encode import Encoder
 
 settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
@@ -46,3 +53,45 @@ def mt5(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tests.oracles.vectors import save_mt5  # noqa: PLC0415
 
     return save_mt5(tmp_path_factory.mktemp("mt5"))
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random GPT-2: 2 blocks, 16 numbers a vector, at most 64 sub-words, no start token."""
+    from tests.oracles.vectors import save_gpt2  # noqa: PLC0415
+
+    return save_gpt2(tmp_path_factory.mktemp("gpt2"))
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random Llama: 3 blocks, 16 numbers a vector, at most 64 sub-words, a start token."""
+    from tests.oracles.vectors import save_llama  # noqa: PLC0415
+
+    return save_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random RoBERTa: 2 blocks, 16 numbers a vector, at most 64 sub-words."""
+    from tests.oracles.vectors import save_roberta  # noqa: PLC0415
+
+    return save_roberta(tmp_path_factory.mktemp("roberta"))
+
+
+@pytest.fixture(scope="session")
+def models(bert: str, xlmr: str, mt5: str, gpt2: str, llama: str, roberta: str) -> dict[str, str]:
+    """Folder of each tiny model."""
+    return {"bert": bert, "xlmr": xlmr, "mt5": mt5, "gpt2": gpt2, "llama": llama, "roberta": roberta}
+
+
+@pytest.fixture(scope="module")
+def encoders(models: dict[str, str]) -> Iterator[dict[str, Encoder]]:
+    """Encoder of each tiny model."""
+    import torch  # noqa: PLC0415
+
+    from engine.model.encode import Encoder  # noqa: PLC0415
+
+    threads = torch.get_num_threads()
+    yield {name: Encoder(path) for name, path in models.items()}
+    torch.set_num_threads(threads)

@@ -120,7 +120,8 @@ def statistics() -> dict[str, Any]:
         v.name: np.array([3, 4]) for v in STATISTICS.variables if not v.coordinate and v.dims == ("language",)
     }
     return per_language | {
-        "language": ["de", "en"], "checkpoint": ["base"], "absent_tokens": np.zeros((1, 2), np.int64)
+        "language": ["de", "en"], "checkpoint": ["base"], "absent_tokens": np.zeros((1, 2), np.int64),
+        "too_long_tokens": np.zeros((1, 2), np.int64)
     }  # fmt: skip
 
 

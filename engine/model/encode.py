@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.allocator import give_back_large_blocks
 from engine.model.load import check_vocabulary, load_network, load_tokenizer
 from engine.model.pieces import Piece, Rules, Sentence, Tokenised, batches, reads_joined_text, tokenise
 from engine.model.shape import describe
@@ -136,6 +137,7 @@ class Encoder:
     ) -> None:
         """Load a checkpoint; see `engine.model.load.load_network` for the parameters and errors."""
         self.shape = describe(model)
+        give_back_large_blocks()
         torch.set_num_threads(1)  # batches run side by side instead: bits do not depend on the number of threads
         self._tokenizer = load_tokenizer(model)
         self._network, self._spread = load_network(model, compute, final_norm=final_norm, memory=memory)
@@ -148,9 +150,10 @@ class Encoder:
         """Batches that may run at once: one on a GPU, and one where accelerate moves weights between passes."""
         return threads if self.device.type == "cpu" and not self._spread else 1
 
-    def budget(self, wanted: Wanted) -> int:
-        """Sub-words of one forward pass."""
-        return wanted.batch_subwords or BATCH_SUBWORDS[self.device.type]
+    def batches(self, pieces: Sequence[Piece], wanted: Wanted) -> list[list[Piece]]:
+        """Pieces in batches: of one length on the CPU, padded on a GPU, which needs large ones."""
+        kind = self.device.type
+        return batches(pieces, wanted.batch_subwords or BATCH_SUBWORDS[kind], padded=kind != "cpu")
 
     def tokenise(
         self,
@@ -185,8 +188,8 @@ class Encoder:
         reading = Reading(self, wanted, tokenised, out, [], self.side_by_side(threads))
         if not reading.present.all():
             out[:, torch.from_numpy(np.flatnonzero(~reading.present)).to(self.device)] = float("nan")
-        groups = batches(tokenised.pieces, self.budget(wanted))
-        if self.device.type == "cuda" and groups:
+        groups = self.batches(tokenised.pieces, wanted)
+        if self.device.type == "cuda":  # also for a block without a batch, whose copy waits for it
             reading.events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             pool.submit(reading.events[0].record)
         reading.futures = [pool.submit(self._fill, out, batch, wanted) for batch in groups]
@@ -318,7 +321,7 @@ def cosine_with_float32(
                 for a, b in zip(encoder.pooled(batch, wanted), exact.pooled(batch, wanted), strict=True)
             ]
         )
-        for batch in batches(pieces, encoder.budget(wanted))
+        for batch in encoder.batches(pieces, wanted)
     ]
     every = torch.cat(found, dim=1) if found else torch.ones((len(wanted.layers), 1))
     return {"mean": every.mean(dim=1).tolist(), "least": every.min(dim=1).values.tolist()}

@@ -114,7 +114,7 @@ def check_vocabulary(model: str, tokenizer: Any, network: Any) -> None:
 
 
 def _unloadable(model: str, error: Exception) -> InputError:
-    if isinstance(error, ImportError) and "accelerate" in str(error):
+    if isinstance(error, ImportError | ValueError) and "requires `accelerate`" in str(error):
         return InputError(
             f"{model}: is larger than the memory for weights and must be spread, which needs accelerate: "
             "pip install accelerate, or give the machine more memory"

@@ -15,6 +15,13 @@ Sentence = Sequence[str]
 _TOKENISED_AT_ONCE = 1000
 """Sentences; the tokenizer's own records take a few hundred bytes a sub-word and are dropped after each batch."""
 
+_SPACES = ("▁", "Ġ")
+"""Sub-words that are a space and nothing else."""
+
+
+_FEW_ROWS = 4
+"""Below so many rows a float32 matrix product on the CPU takes another way, with other bits in each row."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -33,8 +40,13 @@ class Piece:
     source: list[int] = field(default_factory=list)
     """For the decoder of an encoder–decoder model: sub-words that the encoder reads."""
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Lengths of what is read, and of what the encoder reads beside it."""
+        return len(self.ids), len(self.source)
+
     def __len__(self) -> int:
-        return max(len(self.ids), len(self.source))
+        return max(len(self.ids) + bool(self.source), len(self.source))  # a start token precedes what a decoder reads
 
 
 @dataclass
@@ -112,9 +124,8 @@ def tokenise(
         rows, first, last = rows[kept], first[kept], last[kept]
         if not len(rows):
             continue
-        longest = max(len(ids), len(source))
-        if rules.limit is None or longest <= rules.limit:
-            piece = Piece(ids, rows, first + rules.shift, last + rules.shift, number, source)
+        piece = Piece(ids, rows, first + rules.shift, last + rules.shift, number, source)
+        if rules.limit is None or len(piece) <= rules.limit:
             result.pieces.append(piece)
         elif rules.too_long == "window" and not source:
             found = list(_windows(ids, rows, first, last, prefix, suffix, number, rules))
@@ -123,7 +134,7 @@ def tokenise(
         elif rules.too_long == "error":
             words = sentences[number]
             raise InputError(
-                f"sentence of {len(words)} words starting {' '.join(words[:6])!r}: {longest} sub-words, the model "
+                f"sentence of {len(words)} words starting {' '.join(words[:6])!r}: {len(piece)} sub-words, the model "
                 f"reads at most {rules.limit}; set activations.too_long to skip or window, or shorten the sentence"
             )
         else:
@@ -136,6 +147,7 @@ def _cut(
 ) -> Iterator[tuple[list[int], NDArray[np.int64], NDArray[np.int64], int, int]]:
     """Sub-words of each sentence, spans of its wanted words, and numbers of special sub-words before and after."""
     nothing = np.empty(0, np.int64)
+    marks = {tokenizer.backend_tokenizer.token_to_id(mark) for mark in _SPACES}
     for start in range(0, len(sentences), _TOKENISED_AT_ONCE):
         batch = sentences[start : start + _TOKENISED_AT_ONCE]
         if rules.joined:
@@ -151,9 +163,13 @@ def _cut(
                 continue
             wanted = positions[start + row]
             if rules.joined:
-                special = found["special_tokens_mask"][row]
-                first, last = spans_in_text(found["offset_mapping"][row], special, words)
+                special, offsets = found["special_tokens_mask"][row], found["offset_mapping"][row]
                 ordinary = [i for i, s in enumerate(special) if not s]
+                if len(ordinary) > 1 and ids[ordinary[0]] in marks:
+                    (low, _), (after, _) = (offsets[i] for i in ordinary[:2])
+                    if low == after:  # a space put before the text, which tokenizers place on its first character
+                        offsets[ordinary[0]] = (0, 0)
+                first, last = spans_in_text(offsets, special, words)
             else:
                 word_ids = found.word_ids(row)
                 first, last = word_spans(word_ids, len(words))
@@ -187,11 +203,25 @@ def _windows(
             yield Piece(cut, rows[here], first[here] + moved, last[here] + moved, number)
 
 
-def batches(pieces: Sequence[Piece], budget: int) -> list[list[Piece]]:
-    """Group pieces of like length; a batch holds at most `budget` sub-words, padding included, or one piece."""
+def batches(pieces: Sequence[Piece], budget: int, *, padded: bool = False) -> list[list[Piece]]:
+    """Group pieces for forward passes of at most `budget` sub-words, or of one piece.
+
+    Without padding a batch holds pieces of one length alone, and very short ones stay alone. On a CPU each row of a
+    matrix product then comes out as if the sentence were read by itself, so its vectors have the same bits whatever is
+    read beside it; masked padding changes the order of sums. That holds for models whose inner layers are whole vector
+    registers wide (multiples of 32), as real ones are. Real text has enough sentences of each length for it to cost few
+    per cent.
+
+    Parameters
+    ----------
+    padded
+        Whether pieces of like length may be padded to one.
+    """
     groups: list[list[Piece]] = []
-    for piece in sorted(pieces, key=len):
-        if groups and len(piece) * (len(groups[-1]) + 1) <= budget:
+    for piece in sorted(pieces, key=lambda p: (len(p), p.shape)):
+        fits = groups and len(piece) * (len(groups[-1]) + 1) <= budget
+        alike = piece.shape == groups[-1][0].shape and min(filter(None, piece.shape)) >= _FEW_ROWS if groups else False
+        if fits and (padded or alike):
             groups[-1].append(piece)
         else:
             groups.append([piece])

@@ -81,15 +81,17 @@ def describe(model: str) -> Shape:
 
 
 def _counted(model: str) -> int:
-    """Number of weights in the safetensors files of a folder; 0 where there are none that can be read."""
+    """Number of weights in the safetensors files that are loaded; 0 where there are none that can be read."""
+    one, index = (Path(model) / f"model.safetensors{end}" for end in ("", ".index.json"))
     count = 0
-    for path in Path(model).glob("*.safetensors") if Path(model).is_dir() else ():
-        try:
-            with path.open("rb") as file:
+    try:
+        files = [one.name] if one.is_file() else sorted({*json.loads(index.read_text())["weight_map"].values()})
+        for name in files:
+            with one.with_name(name).open("rb") as file:
                 head: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        except (OSError, ValueError, OverflowError, MemoryError):
-            return 0  # a damaged file is named when the model is loaded
-        count += sum(math.prod(entry["shape"]) for key, entry in head.items() if key != "__metadata__")
+            count += sum(math.prod(entry["shape"]) for key, entry in head.items() if key != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
+        return 0  # a damaged file is named when the model is loaded
     return count
 
 

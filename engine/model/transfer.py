@@ -32,9 +32,10 @@ class Copy:
         return float(self.began.elapsed_time(self.ended)) / 1000
 
     def release(self) -> None:
-        """Give the buffer to the next copy; the block is no longer valid."""
+        """Give the buffer to the next copy; the block is no longer valid. Again: nothing."""
         if self.home is not None:
             self.home.put(self.pinned)
+            self.home = None  # or two copies would share the buffer
 
 
 class Transfers:
