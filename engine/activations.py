@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import store
-from engine.kernels.rounding import round_bits
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_float32, open_encoder
 from engine.model.pieces import Tokenised
 from engine.model.shape import describe
 from engine.previous import Known, find
+from engine.rounding import round_bits
 from engine.text import sentences_with, some_sentences
 from schemas import study
 from schemas.activations import ACTIVATIONS
