@@ -127,3 +127,10 @@ def _count_changes(die_at: int | None) -> list[str]:
         setattr(LocalFileSystem, name, counted(name, getattr(LocalFileSystem, name)))
     local._put = counted("put", local._put)  # type: ignore[assignment]
     return changes
+
+
+def start_function(function: Callable[..., None], *arguments: object) -> Any:
+    """Begin a function in a process of its own."""
+    child = _SERVER.Process(target=function, args=arguments)
+    child.start()
+    return child
