@@ -18,6 +18,7 @@ from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_flo
 from engine.model.pieces import Tokenised
 from engine.model.shape import describe
 from engine.previous import Known, find
+from engine.rounding import round_bits
 from engine.text import sentences_with, some_sentences
 from schemas import study
 from schemas.activations import ACTIVATIONS
@@ -44,7 +45,7 @@ class Extraction:
     """Path of the SELECTION dataset of the language."""
     path: str
     """Path of the ACTIVATIONS dataset."""
-    previous: str
+    previous: str | None
     """Path of an ACTIVATIONS dataset from which vectors are taken, if it is there."""
     model: str
     """Model folder or hub name."""
@@ -176,7 +177,7 @@ def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -
         "position": np.concatenate(positions).astype(np.int32),
     }
     known, computed, wanted = None, np.arange(len(tokens)), positions
-    if store.attributes(task.previous) is not None:
+    if task.previous is not None and _may_give(task.previous, task.path):
         known = find(task.previous, described["sentence"], described["position"])
         computed = known.missing(len(tokens), task.wanted.layers)
         chosen = np.split(np.isin(np.arange(len(tokens)), computed), np.cumsum(counts)[:-1])
@@ -189,6 +190,12 @@ def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -
         whole = tokenised if known is None else encoder.tokenise(sentences, positions, task.wanted, sources)
         cosine = cosine_with_float32(encoder, task.model, task.wanted, task.memory, whole, _CHECKED)
     return _Shard(key, started, described, len(numbers), seconds, cosine, known, computed), tokenised
+
+
+def _may_give(previous: str, path: str) -> bool:
+    """Whether there is a store to take vectors from, of the same type: float16 numbers are no float32 vectors."""
+    held = store.attributes(previous)
+    return held is not None and store.dtype(previous, "activation") == store.dtype(path, "activation")
 
 
 def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[Key, float, Outcome], Any]) -> Outcome:
@@ -249,7 +256,7 @@ def _write(vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Sh
     for at in range(len(task.wanted.layers)):
         layer = vectors[at : at + 1]
         if task.keep_bits is not None:
-            layer = store.round_bits(layer, task.keep_bits)
+            layer = round_bits(layer, task.keep_bits)
         written += store.write_region(task.path, "activation", layer, layer=at, token=shard.key.start)
     for name, values in (shard.described | {"present": present}).items():
         written += store.write_region(task.path, name, values, token=shard.key.start)
@@ -257,13 +264,14 @@ def _write(vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Sh
 
 
 def compute(key: Key, task: Extraction) -> tuple[NDArray[np.floating], dict[str, NDArray[Any]]]:
-    """What `extract` would write for one shard: vectors (layer, token, hidden), and other arrays (token) by name."""
+    """What the model gives for one shard: vectors (layer, token, hidden) as stored, and arrays (token) by name."""
+    task = replace(task, previous=None)
     encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory)
     shard, tokenised = _prepare(key, task, store.load(task.corpus, CORPUS), encoder)
     with ThreadPoolExecutor(encoder.side_by_side(task.threads)) as forward:
         dtype = str(store.dtype(task.path, "activation"))
         block = encoder.start(tokenised, task.wanted, dtype, forward, task.threads).result()
-    vectors = block.vectors.copy() if task.keep_bits is None else store.round_bits(block.vectors, task.keep_bits)
+    vectors = block.vectors.copy() if task.keep_bits is None else round_bits(block.vectors, task.keep_bits)
     block.release()
     return vectors, shard.described | {"present": block.present}
 

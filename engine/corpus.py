@@ -234,10 +234,11 @@ def _check_selected(language: str, tokens: int, rule: study.Selection) -> None:
 
 
 def write_corpus(path: str, files: Mapping[str, str], rule: str, *, block: int = BLOCK, **provenance: Any) -> None:
-    """Read a parallel text into a CORPUS dataset (token), (type), (language), replacing what was there.
+    """Read a parallel text into a CORPUS dataset (token), (type), (language), which replaces what was there.
 
     Tokens lie language by language in text order; types of a language are sorted by form. Every file is read once; in
-    memory are the types of one language and a few blocks.
+    memory are the types of one language and a few blocks. On a local disk a corpus is whole or not there, because its
+    hashes of the text must outlive a killed run.
 
     Parameters
     ----------
@@ -251,9 +252,13 @@ def write_corpus(path: str, files: Mapping[str, str], rule: str, *, block: int =
     Raises
     ------
     InputError
-        A file cannot be read, or the files have different numbers of lines; nothing is left behind.
+        A file cannot be read, or the files have different numbers of lines; what was there stays.
     """
-    paths.remove(path)  # what a killed run left
+    with paths.replaced(path) as part:
+        _write_corpus(part, files, rule, block, **provenance)
+
+
+def _write_corpus(path: str, files: Mapping[str, str], rule: str, block: int, **provenance: Any) -> None:
     sizes = {"language": len(files), "token": 0, "type": 0, "boundary": 0}
     lengths = {"token": block, "boundary": block, "type": max(block // 4, 1)}  # a form takes more than a number
     values = {"language": list(files)}
@@ -264,18 +269,14 @@ def write_corpus(path: str, files: Mapping[str, str], rule: str, *, block: int =
         name: store.Growing(path, name)
         for name in ("token_type", "token_language", "sentence", "position", "form", "type_language")
     }
-    try:
-        for number, (language, file) in enumerate(files.items()):
-            starts = store.Growing(path, "sentence_start", number)
-            lines = read_sentences(file, rule, contents[language])
-            _write_language(columns, starts, number, lines, block)
-            sentences.append(len(starts) - 1)
-            token_stop.append(len(columns["token_type"]))
-            type_stop.append(len(columns["form"]))
-        _check_parallel(files, sentences)
-    except InputError:
-        paths.remove(path)
-        raise
+    for number, (language, file) in enumerate(files.items()):
+        starts = store.Growing(path, "sentence_start", number)
+        lines = read_sentences(file, rule, contents[language])
+        _write_language(columns, starts, number, lines, block)
+        sentences.append(len(starts) - 1)
+        token_stop.append(len(columns["token_type"]))
+        type_stop.append(len(columns["form"]))
+    _check_parallel(files, sentences)
     for name, found in (("sentences", sentences), ("token_stop", token_stop), ("type_stop", type_stop)):
         store.write_region(path, name, np.array(found, np.int64))
     store.describe(

@@ -87,27 +87,52 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def sweep_partial_files(path: str) -> int:
-    """Remove what a killed writer left below a local folder; returns how many files and folders."""
+    """Remove what a killed writer left of a local folder and below it; returns how many files and folders."""
     system, place = filesystem(path)
     if not isinstance(system, LocalFileSystem):
         return 0
-    left = [found for found in system.find(place, withdirs=True) if found.endswith(".partial")]
+    beside = [name for name in (f"{place}.partial", f"{place}.removed.partial") if system.exists(name)]
+    left = beside + [found for found in system.find(place, withdirs=True) if found.endswith(".partial")]
     for found in left:
-        if system.exists(found):  # not inside a folder that went before it
+        with contextlib.suppress(FileNotFoundError):  # inside a folder that went before it, or its writer was alive
             system.rm(found, recursive=True)
     return len(left)
 
 
 def remove(path: str) -> None:
-    """Remove a file or folder, if it is there."""
+    """Remove a file or folder, if it is there; on a local disk in one step: who is killed leaves no half of it."""
     system, place = filesystem(path)
-    if system.exists(place):
-        system.rm(place, recursive=True)
+    if not system.exists(place):
+        return
+    if isinstance(system, LocalFileSystem) and not place.endswith(".partial"):
+        part = f"{place}.removed.partial"
+        remove(part)
+        system.mv(place, part, recursive=True)
+        place = part
+    system.rm(place, recursive=True)
+
+
+@contextlib.contextmanager
+def replaced(path: str) -> Iterator[str]:
+    """Name under which to write what takes the place of a file or folder, on a local disk only once it is whole.
+
+    Wrong input leaves nothing of it behind.
+    """
+    part = f"{path.rstrip('/')}.partial" if isinstance(filesystem(path)[0], LocalFileSystem) else path
+    remove(part)
+    try:
+        yield part
+    except InputError:
+        remove(part)
+        raise
+    if part != path:
+        move(part, path)
 
 
 def move(path: str, new: str) -> None:
-    """Give a file or folder another name."""
+    """Give a file or folder another name, in the place of what has it."""
     system, place = filesystem(path)
+    remove(new)
     system.mv(place, filesystem(new)[1], recursive=True)
 
 

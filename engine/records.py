@@ -2,7 +2,7 @@
 
 import json
 
-from engine.paths import filesystem, join, write_text
+from engine.paths import filesystem, join, read_text, write_text
 from schemas.errors import StoreError
 from schemas.task import Record
 
@@ -10,6 +10,12 @@ from schemas.task import Record
 def write_record(folder: str, record: Record) -> None:
     """Commit a task."""
     write_text(join(folder, f"{record.key}.json"), json.dumps(record.to_dict()))
+
+
+def read_record(folder: str, name: str) -> Record | None:
+    """Record of a task, if it is finished."""
+    text = read_text(join(folder, f"{name}.json"))
+    return None if text is None else Record(**json.loads(text))
 
 
 def delete_record(folder: str, name: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from engine import store
+from engine.paths import explained, replaced
 from schemas import study
 from schemas.dataset import FORMAT_VERSION, Schema
 from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
@@ -116,3 +117,16 @@ def assemble(
     for name, schema in COLAP_SWEEPS.items():
         nodes[f"/sweeps/colap_by_{name}"] = scores(schema, overlap, colap, **(over | {name: SWEEPS[name]}))
     return xr.DataTree.from_dict(nodes)
+
+
+def save(path: str, tree: xr.DataTree) -> None:
+    """Write the results, replacing what was there once all of it is on a local disk."""
+    encoding = {node.path: store.guarded(node.to_dataset(inherit=False)) for node in tree.subtree}
+    with explained(path), replaced(path) as part:
+        tree.to_zarr(part, mode="w", consolidated=False, encoding=encoding)
+
+
+def load(path: str) -> xr.DataTree:
+    """Read the results into memory."""
+    with store.undamaged(path):
+        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None).load()

@@ -16,15 +16,14 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 import zarr
-from fsspec.implementations.local import LocalFileSystem
-from numcodecs.bitround import BitRound
 from numpy.typing import NDArray
-from zarr.abc.store import Store
+from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
-from engine.paths import explained, filesystem, join
+from engine.paths import explained, filesystem, join, remove
 from schemas.dataset import Schema
 from schemas.errors import SchemaError, StoreError
 
@@ -50,7 +49,7 @@ def undamaged(path: str) -> Iterator[None]:
     """Turn what zarr and its codecs raise on damaged files into errors that name the store and the remedy."""
     try:
         yield
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:  # checksums, decoding, metadata
+    except (ValueError, RuntimeError, KeyError, TypeError, FileNotFoundError) as error:  # checksums, decoding, metadata
         raise StoreError(
             f"{path} cannot be read ({type(error).__name__}: {error}); if the store is damaged, delete its folder and "
             "its records, then run again"
@@ -84,10 +83,9 @@ def setup(
     dtypes
         Type of each variable declared as `float`.
     rounded
-        Whether vectors are rounded to few bits (`round_bits`) before they are written, so that compression pays.
+        Whether vectors are rounded to few bits before they are written, so that compression pays.
     """
     dtypes = dtypes or {}
-    checked = [ZstdCodec(level=1, checksum=True)]
     # vectors as they are hardly compress (see the README's table): a checksum guards them
     vectors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()] if rounded else [Crc32cCodec()]
     with explained(path):
@@ -110,7 +108,7 @@ def setup(
                     dtype=dtype,
                     chunks=chunk,
                     shards=None if shard == chunk else shard,
-                    compressors=vectors if variable.dtype == "float" else checked,
+                    compressors=vectors if variable.dtype == "float" else _checked(),
                     fill_value="" if dtype is str else _FILL[dtype.kind],
                     attributes={**variable.attrs},
                     dimension_names=variable.dims,
@@ -122,6 +120,13 @@ def setup(
                 array[...] = np.asarray(values[variable.name], dtype=object if dtype is str else dtype)
         if "colign_dataset" not in group.attrs:  # a store that is resumed keeps the versions that began it
             group.attrs.update(schema.attributes(**provenance, versions=versions()))
+
+
+def remove_other(path: str, fingerprint: str) -> None:
+    """Remove a dataset whose settings are not those of the fingerprint, or that was never laid out in full."""
+    held = attributes(path)
+    if held is not None and held.get("fingerprint") != fingerprint:
+        remove(path)
 
 
 def _opened(path: str, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
@@ -148,11 +153,14 @@ class Written:
         )
 
 
-class _Timed(WrapperStore[Store]):
-    """A store that knows how long it took to take how many bytes."""
+class _Replaced(WrapperStore[Store]):
+    """A store whose chunks are written whole, so that what lies there is not read, and may be damaged; it counts."""
 
     nbytes = 0
     seconds = 0.0
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        return await super().get(key, prototype, byte_range) if key.endswith("zarr.json") else None
 
     async def set(self, key: str, value: Buffer) -> None:
         started = time.perf_counter()
@@ -176,7 +184,7 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
     StoreError
         The region cuts through a shard: another writer of the same shard would lose rows.
     """
-    timed = _Timed(_opened(path, name, "r+").store)
+    timed = _Replaced(_opened(path, name, "r+").store)
     with undamaged(f"{path}/{name}"):
         array = zarr.open_array(timed, path=name, mode="r+")
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
@@ -196,13 +204,6 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
         array[tuple(region)] = values
     seconds = time.perf_counter() - started
     return Written(timed.nbytes, max(seconds - timed.seconds, 0.0), timed.seconds)
-
-
-def round_bits(values: NDArray[np.floating], keep_bits: int) -> NDArray[np.floating]:
-    """Values rounded to some bits of the mantissa: a normal number changes by at most 2^-(keep_bits + 1) of itself."""
-    codec = BitRound(min(keep_bits, np.finfo(values.dtype).nmant))  # float16 has 10 bits, however many are asked for
-    rounded = codec.encode(np.ascontiguousarray(values)).view(values.dtype).reshape(values.shape)
-    return np.where(np.isfinite(values) & np.isfinite(rounded), rounded, values)  # the largest would become infinite
 
 
 class Growing:
@@ -280,12 +281,17 @@ def save(path: str, schema: Schema, dataset: xr.Dataset, **provenance: Any) -> N
     schema.validate(dataset)
     dataset = dataset.assign_attrs(provenance, versions=versions())
     with explained(path):
-        dataset.to_zarr(path, mode="w", consolidated=False, encoding=_guarded(dataset))
+        dataset.to_zarr(path, mode="w", consolidated=False, encoding=guarded(dataset))
 
 
-def _guarded(dataset: xr.Dataset) -> dict[Any, Any]:
+def guarded(dataset: xr.Dataset) -> dict[Any, Any]:
     """Encoding with a checksum in every chunk: a damaged one is an error, never a wrong number."""
-    return {name: {"compressors": [ZstdCodec(level=1, checksum=True)]} for name in dataset.variables}
+    return {name: {"compressors": _checked()} for name in dataset.variables}
+
+
+def _checked() -> list[BytesBytesCodec]:
+    """Compression, and a checksum of the compressed bytes: Zstandard's own leaves some bits of its header unguarded."""
+    return [ZstdCodec(level=1, checksum=True), Crc32cCodec()]
 
 
 def check(path: str, schema: Schema, **ranges: tuple[int, int]) -> int:
@@ -311,8 +317,8 @@ def check(path: str, schema: Schema, **ranges: tuple[int, int]) -> int:
         grid = [range(a // unit, -(-b // unit)) for (a, b), unit in zip(spans, units, strict=True)]
         for cell in product(*grid):
             file = f"{variable.name}/{array.metadata.encode_chunk_key(cell)}"
-            if not system.exists(join(place, file)):
-                raise StoreError(f"{path}/{file}: the file is missing")
+            if not system.exists(join(place, file)) or not system.size(join(place, file)):  # read as if it were fill
+                raise StoreError(f"{path}/{file}: the file is missing or empty")
             with undamaged(f"{path}/{file}"):
                 region = tuple(slice(c * unit, (c + 1) * unit) for c, unit in zip(cell, units, strict=True))
                 nbytes += np.asarray(array[region]).nbytes
@@ -326,10 +332,20 @@ def size(path: str, name: str) -> int:
 
 
 def bisect(path: str, name: str, value: int) -> int:
-    """First index of an increasing stored array (item) whose value is at least `value`; reads few chunks."""
+    """First index of an increasing stored array (item) whose value is at least `value`; reads few chunks.
+
+    A chunk that was not written counts as the value behind it.
+    """
     with undamaged(f"{path}/{name}"):
         array = zarr.open_array(path, path=name, mode="r")
-        return bisect_left(range(array.shape[0]), value, key=lambda i: int(np.asarray(array[i])))
+        items, unit = array.shape[0], array.chunks[0]
+
+        def at(index: int) -> int:
+            while index < items and (found := int(np.asarray(array[index]))) == array.fill_value:
+                index = (index // unit + 1) * unit
+            return found if index < items else value
+
+        return bisect_left(range(items), value, key=at)
 
 
 def dtype(path: str, name: str) -> np.dtype[Any]:
@@ -348,14 +364,14 @@ def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) 
     SchemaError
         It is of another version or breaks its schema.
     """
-    try:
-        with undamaged(path):
+    with undamaged(path):
+        try:
             dataset = xr.open_zarr(path, consolidated=False, chunks=None if chunks is None else {**chunks})
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted by "
-            "hand, delete its records first"
-        ) from error
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted "
+                "by hand, delete its records first"
+            ) from error
     kind = dataset.attrs.get("colign_dataset")
     if kind != schema.name:
         raise StoreError(f"{path}: expected a {schema.name} dataset, found {kind or 'another Zarr group'}")
@@ -370,27 +386,6 @@ def read(path: str, schema: Schema) -> xr.Dataset:
     dataset = load(path, schema)
     with undamaged(path):
         return dataset.load()
-
-
-def save_tree(path: str, tree: xr.DataTree) -> None:
-    """Write the results, replacing what was there once all of it is on a local disk."""
-    encoding = {node.path: _guarded(node.to_dataset(inherit=False)) for node in tree.subtree}
-    with explained(path):
-        system, place = filesystem(path)
-        if not isinstance(system, LocalFileSystem):
-            tree.to_zarr(path, mode="w", consolidated=False, encoding=encoding)
-            return
-        part = f"{place}.partial"
-        tree.to_zarr(part, mode="w", consolidated=False, encoding=encoding)
-        if system.exists(place):
-            system.rm(place, recursive=True)
-        system.mv(part, place, recursive=True)
-
-
-def load_tree(path: str) -> xr.DataTree:
-    """Read the results into memory."""
-    with undamaged(path):
-        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None).load()
 
 
 def attributes(path: str) -> dict[str, Any] | None:

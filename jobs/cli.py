@@ -180,7 +180,7 @@ def verify_study(
     limits = files.load_machine(machine)
     context = stages.context(loaded, layout, limits.threads or 1, limits.memory_bytes)
     done, _ = records(context)
-    text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
+    text = verify.sizes(context, done)
     planned = stages.stages(context, text, limits.memory_bytes)
     with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=err) as shown:
         bar = shown.add_task("")

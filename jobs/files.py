@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 
-from engine import paths
+from engine import paths, store
 from jobs.layout import Layout
-from schemas.errors import InputError
+from schemas.corpus import CORPUS
+from schemas.errors import ColignError, InputError
 from schemas.machine import Machine
 from schemas.study import Study, parse
 
@@ -112,12 +113,22 @@ def freeze(study: Study, layout: Layout) -> None:
 
 def in_stored_order(study: Study, layout: Layout) -> Study:
     """The study with the languages of its directory first: indices of their tokens hold when others are added."""
-    if store_text := paths.read_text(layout.study):
-        known = yaml.load(store_text, _Loader)["corpus"]["files"]
+    if known := _stored_languages(layout):
         order = sorted(study.corpus.files, key=[*known, *study.corpus.files].index)
         texts = {language: study.corpus.files[language] for language in order}
         return study.model_copy(update={"corpus": study.corpus.model_copy(update={"files": texts})})
     return study
+
+
+def _stored_languages(layout: Layout) -> list[str]:
+    """Languages of a study directory in their order: that of its corpus, or of the frozen study before there is one."""
+    try:
+        return [str(language) for language in store.load(layout.corpus, CORPUS).language.values]
+    except ColignError:  # none yet, or damaged
+        try:
+            return [*_read_yaml(layout.study)["corpus"]["files"]]
+        except (InputError, KeyError, TypeError):
+            return []
 
 
 def changes(study: Study, layout: Layout) -> list[str]:

@@ -75,7 +75,7 @@ def run(
     if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
-        return store.load_tree(layout.results)
+        return results.load(layout.results)
     for stage in plan:
         work(stage, done, context, text, workers, watch)
     return finish(context, text)
@@ -92,17 +92,16 @@ def prepare(
     """
     context = stages.context(study, layout, workers.threads, memory)
     done, stale = records(context, grow=grow)
-    if check_text(context, done, grow=grow):
-        done, stale = {}, [*stale, *done]
+    if check_text(context, done, grow=grow):  # also what the study does not name now, and may name again
+        done, stale = {}, [name for name in read_records(layout.records) if name.split("/")[0] in context.fingerprints]
+    vectors.check_origins(context.vectors, stale)
     text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
-    if grow:
-        vectors.set_aside(context.vectors, stale)
+    vectors.put_back(context.vectors, done)
+    vectors.set_aside(context.vectors, stale)
     files.freeze(study, layout)
-    for folder in layout.folders:
-        paths.sweep_partial_files(folder)
-        paths.remove(f"{folder}.partial")
+    _sweep(layout)
     # first, so that a run which is killed halfway leaves no record of other settings behind; the corpus last of all,
     # because its record says that the text has grown
     for name in sorted(stale, key="corpus".__eq__):
@@ -110,6 +109,12 @@ def prepare(
     for part in dict.fromkeys(tuple(name.split("/")[1:4]) for name in stale if name.startswith("concepts/")):
         paths.remove(layout.concepts(*part))
     return context, text, plan, done
+
+
+def _sweep(layout: Layout) -> None:
+    """Remove what killed writers left."""
+    for folder in layout.folders:
+        paths.sweep_partial_files(folder)
 
 
 def work(
@@ -128,6 +133,8 @@ def work(
         watch(Event(stage.name, finished, len(stage.keys)))
     if stage.name == "activations":
         vectors.forget_previous(context.vectors)
+    if left:
+        _sweep(layout=context.layout)  # of workers that were lost on the way
 
 
 def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record], list[str]]:
@@ -151,6 +158,8 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             continue  # of a later version
         if stage in tasks.MODEL_STAGES and part[0] not in context.study.checkpoints:
             continue  # a checkpoint that the study no longer names
+        if stage in tasks.MODEL_STAGES and part[1] not in context.study.activations.stacks:
+            continue  # nor this stack
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
         elif stage == "counts" or grow:  # counts cost seconds and follow the number of translations: made again
@@ -182,15 +191,17 @@ def check_text(context: Context, done: Mapping[str, Record], *, grow: bool = Fal
     InputError
         A file has changed since the corpus was read, or has grown and may not, or a language is gone.
     """
-    if str(Key("corpus")) not in done and not grow:
-        return False
-    if store.attributes(context.layout.corpus) is None:
-        return False
+    recorded = str(Key("corpus")) in done
+    held = store.attributes(context.layout.corpus)
+    if held is None or not (recorded or "sha256" in held) or not (done or vectors.has_previous(context.vectors)):
+        return False  # not read yet, or nothing relies on it
     texts, root = context.study.corpus.files, context.layout.root
     corpus = store.load(context.layout.corpus, CORPUS)
     states = compare_files(corpus, texts)
     found = {state: [texts[lang] for lang, its in states.items() if its == state] for state in ("grown", "changed")}
-    wrong = [state for state, paths in found.items() if paths and not (grow and state == "grown")]
+    # a killed run with --grow goes on without it once it has forgotten all that was done
+    may_grow = grow or not done
+    wrong = [state for state, paths in found.items() if paths and not (may_grow and state == "grown")]
     if wrong:
         said = "; ".join(f"{', '.join(found[state])}: {state} since {root} was made" for state in wrong)
         more = "run with --grow to take up what was added, " if "grown" in wrong else ""
@@ -228,9 +239,9 @@ def _work(
         token_id = np.concatenate(
             [store.load(context.layout.selection(lang), SELECTION).token_id.values for lang in languages]
         )
-        concepts.setup(
-            clustering, token_id, settings, fingerprint=context.fingerprint(Key(stage.name, clustering.part))
-        )
+        fingerprint = context.fingerprint(Key(stage.name, clustering.part))
+        store.remove_other(clustering.path, fingerprint)  # that a killed run had begun
+        concepts.setup(clustering, token_id, settings, fingerprint=fingerprint)
         started = time.time()
 
         def say(words: str, name: str = "/".join(clustering.part)) -> None:
@@ -266,17 +277,24 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         preset=study.metrics.preset,
         study=study.model_dump_json(),
         study_hash=digest(study),
+        text_hash=_text_hash(layout),
         versions=store.versions(),
     )
     write_figures(tree, study, layout.root)
-    store.save_tree(layout.results, tree)  # last: current results mean that all is done
+    results.save(layout.results, tree)  # last: current results mean that all is done
     return tree
 
 
 def are_current(study: Study, layout: Layout) -> bool:
-    """Whether the written results are of this study, thresholds included."""
+    """Whether the written results are of this study and its text, thresholds included."""
     attributes = store.attributes(layout.results)
-    return attributes is not None and attributes.get("study_hash") == digest(study)
+    expected = {"study_hash": digest(study), "text_hash": _text_hash(layout)}
+    return attributes is not None and expected.items() <= attributes.items()
+
+
+def _text_hash(layout: Layout) -> str:
+    """Hash of the text that the corpus was read from."""
+    return digest((store.attributes(layout.corpus) or {}).get("sha256"))
 
 
 def _statistics(context: Context, text: Text) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from engine.colap import count_languages
 from engine.concepts import chosen_concepts
 from engine.corpus import write_corpus, write_selection
 from engine.dictionary import estimate
+from engine.kernels.shards import shard_ranges
 from engine.links import link
-from engine.records import write_record
+from engine.records import read_record, write_record
 from jobs.layout import Layout
 from schemas import study
 from schemas.concepts import CONCEPTS
@@ -103,12 +104,26 @@ def perform(key: Key, context: Context) -> Outcome:
 
 
 def perform_shards(key: Key, vectors: Vectors) -> list[Outcome]:
-    """The vectors of some shards that follow one another; each is committed on its own as soon as it is written."""
+    """The vectors of some shards that follow one another; each is committed on its own as soon as it is written.
+
+    A task that was lost with its worker goes on behind the shards that it had committed.
+    """
+    task, fingerprint = vectors.extractions[key.part], vectors.fingerprints[key.part]
+    outcomes: list[Outcome] = []
+    for start, stop in shard_ranges(key.stop - key.start, task.shard_tokens):
+        shard = replace(key, start=key.start + start, stop=key.start + stop)
+        record = read_record(vectors.records, str(shard))
+        if record is None or record.fingerprint != fingerprint:
+            left = replace(key, start=shard.start)
+            break
+        outcomes.append(record.outcome)
+    else:
+        return outcomes
 
     def done(shard: Key, started: float, outcome: Outcome) -> None:
-        commit(shard, vectors.records, vectors.fingerprints[key.part], started, outcome)
+        commit(shard, vectors.records, fingerprint, started, outcome)
 
-    return extract(key, vectors.extractions[key.part], done)
+    return [*outcomes, *extract(left, task, done)]
 
 
 def read(key: Key, context: Context) -> Outcome:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine import activations, paths, store
@@ -94,13 +94,10 @@ def _lay_out(part: Part, vectors: Vectors, dtype: str | None = None) -> None:
     """Make the store of a part, if it is not there; a store of other settings is replaced."""
     task = vectors.extractions[part]
     fingerprint = vectors.fingerprints[part]
-    held = store.attributes(task.path)
-    if held is not None and held.get("fingerprint") != fingerprint:
-        paths.remove(task.path)
-        held = None
+    store.remove_other(task.path, fingerprint)
     chosen = dtype or vectors.settings.dtype
     if chosen == "auto":  # a store that was made wide stays so, and so does what grows from it
-        made = [path for path in (task.path, task.previous) if store.attributes(path) is not None]
+        made = [path for path in (task.path, task.previous) if path and store.attributes(path) is not None]
         chosen = str(store.dtype(made[0], "activation")) if made else "float16"
     selection = store.load(task.selection, SELECTION)
     activations.setup(
@@ -122,8 +119,8 @@ def _undo(keys: Sequence[Key], vectors: Vectors) -> int:
     return len(done)
 
 
-def set_aside(vectors: Vectors, stale: Sequence[str]) -> None:
-    """Make stores of vectors that no longer fit the study's text or settings the previous ones, to take vectors from.
+def check_origins(vectors: Vectors, stale: Sequence[str]) -> None:
+    """Check that vectors which will be taken over are those that the study's settings and models give.
 
     Parameters
     ----------
@@ -133,30 +130,72 @@ def set_aside(vectors: Vectors, stale: Sequence[str]) -> None:
     Raises
     ------
     InputError
-        The settings that decide a vector have changed, so none can be taken.
+        The settings that decide a vector have changed.
     """
-    outdated = {tuple(name.split("/")[1:4]) for name in stale if name.startswith("activations/")}
-    stores = [(vectors.extractions[part], vectors.origins[part]) for part in sorted(outdated)]
-    for task, expected in stores:
-        held = store.attributes(task.path)
-        if held is not None and held.get("origin") != expected:
-            raise InputError(
-                f"{task.path}: was made with another model or with settings that change every vector; a study grows by "
-                "sentences, languages, layers and selection. Restore them, or choose another directory with --out"
-            )
-    for task, _ in stores:
-        if store.attributes(task.path) is None:
+    outdated = _outdated(vectors, stale)
+    for part, task in vectors.extractions.items():
+        for path in (task.path, task.previous) if part in outdated else (task.previous,):
+            held = store.attributes(path) if path else None
+            if held is not None and held.get("origin") != vectors.origins[part]:
+                raise InputError(
+                    f"{path}: was made with another model or with settings that change every vector; a study grows by "
+                    "sentences, languages, layers and selection. Restore them, or choose another directory with --out"
+                )
+
+
+def _outdated(vectors: Vectors, stale: Sequence[str]) -> dict[Part, int]:
+    """Stores of vectors that no longer fit the study, with the number of their tokens that were done."""
+    found: dict[Part, int] = {}
+    for name in stale:
+        stage, *part = name.split("/")
+        where = tuple(part[:-1])
+        if stage == "activations" and where in vectors.extractions:
+            start, stop = map(int, part[-1].split("-"))
+            found[where] = found.get(where, 0) + stop - start
+    return found
+
+
+def set_aside(vectors: Vectors, stale: Sequence[str]) -> None:
+    """Make stores of vectors that no longer fit the study's text or settings the previous ones, to take vectors from.
+
+    Of a study that grows again before it is whole, a store that was not written in full gives way to the one before.
+
+    Parameters
+    ----------
+    stale
+        Names of the records that no longer hold.
+    """
+    for part, tokens in _outdated(vectors, stale).items():
+        path, previous = vectors.extractions[part].path, vectors.extractions[part].previous
+        if previous is None or store.attributes(path) is None:
             continue
-        if store.attributes(task.previous) is None:
-            paths.move(task.path, task.previous)
-        else:  # of a study that grew again before it was whole
-            paths.remove(task.path)
+        if store.attributes(previous) is None or tokens == store.size(path, "token_id"):
+            paths.move(path, previous)
+        else:
+            paths.remove(path)
+
+
+def put_back(vectors: Vectors, done: Collection[str]) -> None:
+    """Give stores their names again that a killed run set aside, where the study grows no longer."""
+    held = {tuple(name.split("/")[1:4]) for name in done if name.startswith("activations/")}
+    for part in held & set(vectors.extractions):
+        path, previous = vectors.extractions[part].path, vectors.extractions[part].previous
+        if previous is None or store.attributes(path) is not None:
+            continue
+        if (store.attributes(previous) or {}).get("fingerprint") == vectors.fingerprints[part]:
+            paths.move(previous, path)
+
+
+def has_previous(vectors: Vectors) -> bool:
+    """Whether there are stores to take vectors from."""
+    return any(task.previous and store.attributes(task.previous) is not None for task in vectors.extractions.values())
 
 
 def forget_previous(vectors: Vectors) -> None:
     """Remove what was set aside, once the new stores are whole."""
     for task in vectors.extractions.values():
-        paths.remove(task.previous)
+        if task.previous is not None:
+            paths.remove(task.previous)
 
 
 class _Watched:

@@ -7,14 +7,14 @@ import numpy as np
 
 from engine import activations, paths, store
 from engine.records import delete_record
-from jobs.stages import Stage
+from jobs.stages import Stage, Text, read_text
 from jobs.tasks import Context
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS, SELECTION
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.dataset import Schema
-from schemas.errors import ColignError
+from schemas.errors import ColignError, SchemaError, StoreError
 from schemas.links import DICTIONARY, LINKS
 from schemas.task import Key
 
@@ -68,7 +68,8 @@ def verify(
         except ColignError as error:
             found.damaged.setdefault(str(error), []).append(key)
     wrong = {key for names in found.damaged.values() for key in names}
-    shards = [key for key in keys if key.stage == "activations" and key not in wrong]
+    # without the words nothing can be computed
+    shards = [key for key in keys if key.stage == "activations" and not wrong & {key, Key("corpus")}]
     for index in np.random.default_rng(seed).permutation(len(shards))[:sample]:
         key = shards[index]
         watch(f"computing {key}", len(keys), len(keys))
@@ -79,6 +80,15 @@ def verify(
             said = f"{context.extractions[key.part].path}: computing again gives other vectors"
             found.damaged.setdefault(said, []).append(key)
     return found
+
+
+def sizes(context: Context, done: Collection[str]) -> Text:
+    """Sizes of a study's text, from the files where the stored corpus cannot be read."""
+    study, layout = context.study, context.layout
+    try:
+        return read_text(study, layout, stored=str(Key("corpus")) in done)
+    except (StoreError, SchemaError):
+        return read_text(study, layout, stored=False)
 
 
 def _written_by(key: Key, context: Context) -> Iterator[tuple[str, Schema, dict[str, tuple[int, int]]]]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("tests.crash", "tests.growing")
+
 if TYPE_CHECKING:
     from engine.model.encode import Encoder
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from engine import store
+from engine.results import save
 from schemas.counts import LANGUAGE_COUNT
 
 ROOT = Path(__file__).parents[1]
@@ -197,7 +197,7 @@ def test_results__plain_xarray_reads_them_where_nothing_heavy_is_installed(tmp_p
         }
     )
     path = str(tmp_path / "results.zarr")
-    store.save_tree(path, xr.DataTree.from_dict({"/counts": counts}))
+    save(path, xr.DataTree.from_dict({"/counts": counts}))
     found = printed(
         f"sys.modules.update(dict.fromkeys({(*HEAVY, 'engine', 'schemas', 'jobs')}))",
         "import xarray as xr",

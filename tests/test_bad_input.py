@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 from safetensors.torch import load_file, save_file
 
-from engine import store
+from engine import paths, store
 from engine.workers import cluster
 from tests.oracles.vectors import DROPPED, save_bert
 from tests.small_study import SmallStudy, call
@@ -307,7 +307,7 @@ MACHINE = [
     Case("memory", machine(memory=0.05), ("a worker needs about 4", "allows 51.2 MiB", "raise memory"), RUN_ON),
     Case("memory planned", machine(memory=0.05), ("allows 51.2 MiB", "raise memory"), ("plan", "{file}", "-m",
          "{machine}")),
-    Case("disk", lambda study, patch: patch.setattr(store, "free_bytes", lambda _: 1000),
+    Case("disk", lambda study, patch: patch.setattr(paths, "free_bytes", lambda _: 1000),
          ("{dir}: the study will write about", "the disk has 1000.0 B free", "--out")),
 ]  # fmt: skip
 
@@ -326,12 +326,12 @@ def full_disk(study: SmallStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full when the vectors of the second shard are written."""
     write, calls = store.write_region, []
 
-    def some(path: str, name: str, *args: Any, **starts: int) -> None:
+    def some(path: str, name: str, *args: Any, **starts: int) -> store.Written:
         calls.append(name)
         if calls.count("activation") == 2:
-            with store._explained(path):
+            with paths.explained(path):
                 raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, name, *args, **starts)
+        return write(path, name, *args, **starts)
 
     monkeypatch.setattr(store, "write_region", some)
 

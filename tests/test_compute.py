@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from engine.model.encode import Encoder, cosine_with_float32
-from engine.store import round_bits
+from engine.rounding import round_bits
 from schemas.errors import InputError, RangeError
 from tests.small_models import ALL, LAYERS, SENTENCES, changed, every, read, sources_of, wanted
 

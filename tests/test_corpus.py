@@ -245,7 +245,7 @@ def test_write_corpus__again_after_it_was_killed(tmp_path: Path, step: str) -> N
         patch.setattr(f"engine.store.{step}" if step == "describe" else f"engine.store.Growing.{step}", dying)
         with pytest.raises(Killed):
             write_corpus(path, write(tmp_path, **joined(long)), "spaces", block=4)
-    assert Path(path).exists()
+    assert not Path(path).exists()
     xr.testing.assert_equal(read(write(tmp_path, **joined(short)), block=4), corpus(short))
 
 

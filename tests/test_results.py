@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from engine import store
 from engine.calign import calign
 from engine.colap import UNITS, colap
-from engine.results import SWEEPS, assemble, scores
+from engine.results import SWEEPS, assemble, save, scores
 from schemas import study
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
@@ -129,7 +128,7 @@ def statistics() -> dict[str, Any]:
 def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: dict[str, Any]) -> None:
     metrics = study.Metrics(theta_align=0.5, min_types=2, overlap_unit="type")
     tree = assemble(ALIGNMENT, OVERLAP, calign, colap, metrics, statistics, study="{}")
-    store.save_tree(str(tmp_path / "results.zarr"), tree)
+    save(str(tmp_path / "results.zarr"), tree)
     with xr.open_datatree(tmp_path / "results.zarr", engine="zarr", consolidated=False, chunks=None) as found:
         assert {node.path for node in found.subtree if node.has_data} == {
             "/calign", "/colap", "/statistics", "/sweeps/calign_by_theta_align", "/sweeps/calign_by_min_types",
