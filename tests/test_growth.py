@@ -34,7 +34,9 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)
 
 
-@pytest.mark.parametrize("name", GROWTHS)
+@pytest.mark.parametrize(
+    "name", [name if name == "all at once" else pytest.param(name, marks=pytest.mark.slow) for name in GROWTHS]
+)
 def test_run__grown_equals_a_study_that_had_it_from_the_start(
     name: str,
     tmp_path: Path,
@@ -69,6 +71,7 @@ def test_run__grown_equals_a_study_that_had_it_from_the_start(
     assert call(monkeypatch, "verify", study.file, "--json") == 0
 
 
+@pytest.mark.slow
 def test_run__another_stack_needs_no_growing(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

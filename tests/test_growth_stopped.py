@@ -133,8 +133,8 @@ def finish_grown(study: SmallStudy, *options: str) -> int:
     return crash.run("run", study.file, *options, err=study.folder / "said")
 
 
-@pytest.mark.parametrize("kills", [pytest.param(4, id="few"), pytest.param(40, id="many", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["sentences", "all at once"])
+@pytest.mark.parametrize("kills", [pytest.param(2, id="few"), pytest.param(40, id="many", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param("sentences", marks=pytest.mark.slow), "all at once"])
 def test_run__killed_while_it_grows(kills: int, name: str, finished: SmallStudy, tmp_path: Path) -> None:
     """Before a random change of the disk, half of them among the first: stores set aside, records and corpus."""
     chance = random.Random(f"{name} {kills}")
@@ -165,7 +165,10 @@ def test_run__killed_while_it_grows(kills: int, name: str, finished: SmallStudy,
         crash.assert_equal(truth.directory, expected)
 
 
-@pytest.mark.parametrize("moment", ["corpus", "activations", "concepts", "counts"])
+@pytest.mark.parametrize(
+    "moment",
+    ["activations", *(pytest.param(name, marks=pytest.mark.slow) for name in ("corpus", "concepts", "counts"))],
+)
 def test_run__grown_again_before_it_was_whole(
     moment: str, finished: SmallStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +233,7 @@ def test_run__results_of_the_old_text_are_not_trusted(
     assert statistics.to_dataset().sentences.values.tolist() == [39, 39, 39]
 
 
+@pytest.mark.slow
 def test_run__a_checkpoint_that_was_not_named_while_the_text_grew(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,9 @@ def test_parse__another_pivot_and_language_sets() -> None:
 def test_decoder_source__the_other_language_of_the_first_pair() -> None:
     study = parse(Study, SMALL, "study.yaml")
     assert {lang: study.decoder_source(lang) for lang in ("de", "fr", "en")} == {"de": "en", "fr": "en", "en": "de"}
+    lone = study.model_copy(update={"pairs": (("de", "en"),)})
+    with pytest.raises(InputError, match=r"'fr' is in no pair, .*name a language in activations.decoder_source"):
+        lone.decoder_source("fr")
     study = parse(Study, changed(activations__decoder_source={"en": "fr"}), "study.yaml")
     assert study.decoder_source("en") == "fr"
     assert study.decoder_source("de") == "en"
