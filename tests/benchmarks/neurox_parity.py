@@ -5,7 +5,7 @@
 MODEL is a folder in transformers' format, or `random-xlmr`: XLM-R of base size with random weights and a unigram
 tokenizer trained on the texts. TEXT are parallel files of words divided by spaces, from each of which `--sentences` are
 read. `--referee` also computes all three in float64 and prints how far each float32 one is from the float64 loop.
-`--batch-subwords 1 --threads 1` lets Colign read one sentence at a time on one thread, as the loop does.
+Colign reads batches side by side on `--threads` threads, NeuroX and the loop one sentence at a time on one thread.
 
 NeuroX pins versions of 2021, so it goes into a folder of its own, without what it asks for::
 
@@ -33,7 +33,7 @@ What NeuroX does, and under which rule the comparison is fair:
 
 Differences grow with the values: mT5's states before its last norm reach hundreds, where float32 has steps of 3e-5, so
 `relative` (length of the difference over the vector's) stands beside the absolute ones. They come from the order of
-float32 sums in padded batches alone: sentence by sentence they are zero, in float64 they are below 1e-11.
+float32 sums alone, which padding or a product shared by threads would change: without either they are zero.
 """
 
 import argparse
@@ -223,7 +223,7 @@ def compare(
             ours = colign_vectors(
                 model, sentences, stack, sources, dtype, threads=threads, batch_subwords=batch_subwords
             )
-            torch.set_num_threads(threads)
+            torch.set_num_threads(1)  # sums of a product that threads share are added up in another order
             theirs, result["counting_was_repaired"] = neurox_vectors(model, sentences, stack, sources, dtype)
             return ours, theirs, read_one_by_one(model, sentences, stack=stack, sources=sources, dtype=dtype)
 
