@@ -166,10 +166,12 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             stale.append(name)
         else:
             changed = "; ".join(files.changes(context.study, context.layout)) or "its settings"
+            remedy = "Choose another directory with --out, restore the settings, or delete the directory"
+            if vectors.hold(context.vectors):
+                remedy = f"Run with --grow to keep the vectors and do again what depends on the change. {remedy}"
             raise InputError(
                 f"{context.layout.root}: made with other settings ({changed}); {name} would have to be done again. "
-                "Run with --grow to keep the vectors and do again what depends on the change, choose another directory "
-                "with --out, restore the settings, or delete the directory"
+                f"{remedy}"
             )
     return kept, stale
 

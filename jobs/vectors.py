@@ -119,6 +119,12 @@ def _undo(keys: Sequence[Key], vectors: Vectors) -> int:
     return len(done)
 
 
+def hold(vectors: Vectors) -> bool:
+    """Whether every stored vector is one that the study's settings and models give."""
+    held = {part: store.attributes(task.path) for part, task in vectors.extractions.items()}
+    return all(found is None or found.get("origin") == vectors.origins[part] for part, found in held.items())
+
+
 def check_origins(vectors: Vectors, stale: Sequence[str]) -> None:
     """Check that vectors which will be taken over are those that the study's settings and models give.
 
