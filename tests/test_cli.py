@@ -201,7 +201,7 @@ def test_schema__describes_a_study_file(
 def test_main__stopped_by_the_keyboard(
     study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jobs.cli.run", stop)
