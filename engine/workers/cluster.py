@@ -1,6 +1,7 @@
 """Dask workers: processes of this computer, or a running scheduler. The only user of dask."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,9 @@ from schemas.task import Key
 
 _ANSWER = "30s"
 """Longest wait for a scheduler to answer."""
+
+_LOOK = 2.0
+"""Seconds after which lost processes are looked for."""
 
 _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
@@ -41,6 +45,7 @@ class ClusterWorkers:
         self._target, self.threads, self._worker_memory, self._retries = target, threads, memory, retries
         self.memory = memory // 2
         self._cluster: LocalCluster | None = None
+        self._ended = Event()
 
     def __enter__(self) -> Self:
         try:
@@ -55,6 +60,8 @@ class ClusterWorkers:
             self._client = Client(self._cluster or self._target, timeout=_ANSWER)
             self._client.wait_for_workers(1, timeout=_ANSWER)
             self._client.register_plugin(_SingleThreadedAlgebra())
+            if self._cluster is not None:
+                Thread(target=self._keep_whole, args=(self._cluster,), daemon=True).start()
         except (OSError, ValueError) as error:  # no answer; no worker; not an address
             raise InputError(
                 f"no Dask scheduler with a worker answers at {self._target} within {_ANSWER} ({error}); start them, "
@@ -78,9 +85,18 @@ class ClusterWorkers:
     ) -> None:
         if hasattr(self, "_limits"):
             self._limits.restore_original_limits()
+        self._ended.set()
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+    def _keep_whole(self, cluster: LocalCluster) -> None:
+        """Start processes again in the place of those that were lost; Dask itself gives up one that dies as it starts.
+
+        Without this a run whose last process is lost would wait forever.
+        """
+        while not self._ended.wait(_LOOK):
+            cluster.scale(self._target)
 
     @property
     def address(self) -> str:
