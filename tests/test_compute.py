@@ -93,7 +93,7 @@ def test_read__without_the_final_norm_is_the_raw_last_block(
             if stack == "encoder":
                 at(input_ids=torch.tensor([piece.ids]))
             elif name == "mt5":
-                network(input_ids=torch.tensor([piece.source]), decoder_input_ids=torch.tensor([[0, *piece.ids]]))
+                network(input_ids=torch.tensor([piece.source]), decoder_input_ids=torch.tensor([piece.ids]))
             else:
                 network(input_ids=torch.tensor([piece.ids]))
             expected = states[-1][0, piece.last]

@@ -79,8 +79,8 @@ def test_batches__hold_each_piece_once_within_the_budget(
     pieces = [Piece([0] * n, none, none, none, i, [0] * source) for i, (n, source) in enumerate(lengths)]
     groups = batches(pieces, budget, padded=padded)
     assert sorted(piece.sentence for group in groups for piece in group) == list(range(len(lengths)))
-    for group in groups:  # what the encoder and the decoder read, start token included
-        read = max(max(len(p.ids) + bool(p.source) for p in group), max(len(p.source) for p in group)) * len(group)
+    for group in groups:  # what the encoder and the decoder read
+        read = max(max(len(p.ids) for p in group), max(len(p.source) for p in group)) * len(group)
         assert read <= budget or len(group) == 1
         assert padded or len({(len(p.ids), len(p.source)) for p in group}) == 1
 
@@ -251,10 +251,15 @@ def test_read__an_empty_source_is_read(encoders: dict[str, Encoder]) -> None:
     assert np.isfinite(block.vectors).all()
 
 
-@pytest.mark.parametrize(("limit", "too_long"), [(4, 0), (3, 1)])
-def test_tokenise__the_start_token_counts(encoders: dict[str, Encoder], limit: int, too_long: int) -> None:
-    rules = Rules(limit, "skip", causal=False, joined=False, shift=0)
-    tokenizer, words = encoders["mt5"]._tokenizer, [["a", "b"]]  # two sub-words, </s>, and a start token before them
-    tokenised = tokenise(tokenizer, words, [np.array([0])], rules, sources=[["c"]])
-    assert tokenised.too_long == too_long
-    assert not tokenise(tokenizer, words, [np.array([0])], rules).too_long
+@pytest.mark.parametrize(("limit", "too_long"), [(3, 0), (2, 1)])
+def test_tokenise__the_decoder_reads_a_start_token_for_the_last(
+    encoders: dict[str, Encoder], limit: int, too_long: int
+) -> None:
+    tokenizer, words = encoders["mt5"]._tokenizer, [["a", "b"]]  # two sub-words and </s>
+    for shift in (0, 1):
+        rules = Rules(limit, "skip", causal=False, joined=False, shift=shift, start=7)
+        tokenised = tokenise(tokenizer, words, [np.array([0, 1])], rules, sources=[["c"]])
+        assert tokenised.too_long == 2 * too_long
+        assert [piece.ids[0] for piece in tokenised.pieces] == [7] * (1 - too_long)
+        assert [len(piece.ids) for piece in tokenised.pieces] == [3] * (1 - too_long)
+        assert [piece.last.tolist() for piece in tokenised.pieces] == [[shift, 1 + shift]] * (1 - too_long)

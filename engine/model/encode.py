@@ -163,9 +163,10 @@ class Encoder:
         sources: Sequence[Sentence] | None = None,
     ) -> Tokenised:
         """Pieces of some sentences; see `engine.model.pieces.tokenise`."""
-        rules = Rules(
-            self.shape.max_subwords, wanted.too_long, self.shape.causal, self._joined, self._shift(wanted)
-        )  # fmt: skip
+        shape, start = self.shape, None
+        if shape.encoder_decoder and wanted.stack == "decoder":
+            start = int(self._network.config.decoder_start_token_id)
+        rules = Rules(shape.max_subwords, wanted.too_long, shape.causal, self._joined, self._shift(wanted), start)
         return tokenise(self._tokenizer, sentences, positions, rules, sources)
 
     def _shift(self, wanted: Wanted) -> int:
@@ -257,8 +258,7 @@ class Encoder:
             network = self._network.encoder if self.shape.encoder_decoder else self._network
             given = {"use_cache": False} if self.shape.causal else {}
             return network(input_ids=ids, attention_mask=mask, output_hidden_states=keep, **given).hidden_states
-        start = self._network.config.decoder_start_token_id
-        ids, mask = self._pad([[start, *p.ids] for p in batch])
+        ids, mask = self._pad([p.ids for p in batch])
         source_ids, source_mask = self._pad([p.source for p in batch])
         return self._network(
             input_ids=source_ids,

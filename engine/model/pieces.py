@@ -28,7 +28,7 @@ class Piece:
     """One input of the model: a sentence, or a window of a long one, with the words that are read from it."""
 
     ids: list[int]
-    """Sub-words, special ones included."""
+    """Sub-words that are read, special ones included; by the decoder of an encoder–decoder model behind its start."""
     rows: NDArray[np.int64]
     """(word) row of the result that each word goes to."""
     first: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Piece:
         return len(self.ids), len(self.source)
 
     def __len__(self) -> int:
-        return max(len(self.ids) + bool(self.source), len(self.source))  # a start token precedes what a decoder reads
+        return max(self.shape)
 
 
 @dataclass
@@ -78,6 +78,8 @@ class Rules:
     """Whether the sentence is tokenised as one text, its words parted by spaces, and not word by word."""
     shift: int
     """How many places after a sub-word the wanted state of it lies; -1 for the one that predicts it."""
+    start: int | None = None
+    """Sub-word that the decoder of an encoder–decoder model reads before the others, in the place of the last."""
 
 
 def reads_joined_text(tokenizer: Any, causal: bool) -> bool:
@@ -124,6 +126,8 @@ def tokenise(
         rows, first, last = rows[kept], first[kept], last[kept]
         if not len(rows):
             continue
+        if rules.start is not None:  # nobody asks for what follows the last sub-word, if that is a special one
+            ids = [rules.start, *(ids if rules.shift and not suffix else ids[:-1])]
         piece = Piece(ids, rows, first + rules.shift, last + rules.shift, number, source)
         if rules.limit is None or len(piece) <= rules.limit:
             result.pieces.append(piece)

@@ -8,7 +8,8 @@ are real; `--as-it-is` takes MODEL itself. TEXT is a file of words divided by sp
 
 - neurox: its extractor, sentence by sentence, and its HDF5 writer, after loading the model, its prints thrown away.
 - bare: hidden states of all layers in batches of sentences of like length under a budget of sub-words, tokenized
-  before; nothing pooled or kept. `threads` gives each batch all threads, `side by side` each thread a batch.
+  before; nothing pooled or kept. `threads` gives each batch all threads, `side by side` each thread a batch; `same
+  batches` are those of Colign, side by side, without padding.
 - colign: corpus and selection of all words are laid out before; then tokenizing, forward pass, pooling, writing.
 
 All are run in turn, `--repeats` times, every other time backwards: words a second are of the fastest turn, ratios are
@@ -132,8 +133,10 @@ def compare(
             runs["neurox float32"] = neurox_run(model, sentences, folder, threads)
         for compute in ("float32", "bfloat16"):
             bare = Bare(model, sentences, batch_subwords, compute)
-            for way, side_by_side in (("threads", False), ("side by side", True)):
-                runs[f"bare {way} {compute}"] = bare_run(bare, threads, side_by_side=side_by_side)
+            runs[f"bare threads {compute}"] = bare_run(bare, threads, side_by_side=False)
+            runs[f"bare side by side {compute}"] = bare_run(bare, threads, side_by_side=True)
+            same = Bare(model, sentences, batch_subwords, compute, padded=False)
+            runs[f"bare same batches {compute}"] = bare_run(same, threads, side_by_side=True)
             runs[f"colign {compute}"] = colign_run(model, sentences, folder, threads, batch_subwords, compute)
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         busy: dict[str, list[float]] = {name: [] for name in runs}
@@ -150,7 +153,8 @@ def compare(
     for name in seconds:
         if name.startswith("colign"):
             compute = name.split()[-1]
-            for peer in ("neurox float32", f"bare threads {compute}", f"bare side by side {compute}"):
+            bare_ways = [f"bare {way} {compute}" for way in ("threads", "side by side", "same batches")]
+            for peer in ("neurox float32", *bare_ways):
                 if peer in seconds:
                     ratios[f"{name} / {peer}"] = median(
                         p / o for o, p in zip(seconds[name], seconds[peer], strict=True)

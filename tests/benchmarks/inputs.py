@@ -86,11 +86,12 @@ def _scores(tokenizer: Tokenizer) -> list[tuple[str, float]]:
     return [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
-def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of sentences of like length, at most `budget` sub-words with padding, or one sentence, in each batch."""
+def batches(lengths: Sequence[int], budget: int, *, padded: bool) -> list[list[int]]:
+    """Indices of sentences of like (or, without padding, of one) length; at most `budget` sub-words, or one sentence."""
     found: list[list[int]] = []
     for i in np.argsort(lengths, kind="stable").tolist():
-        if found and lengths[i] * (len(found[-1]) + 1) <= budget:
+        alike = found and (padded or lengths[i] == lengths[found[-1][0]])
+        if alike and lengths[i] * (len(found[-1]) + 1) <= budget:
             found[-1].append(i)
         else:
             found.append([i])
@@ -100,12 +101,14 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 class Bare:
     """A network that does no more than a batched forward pass: the ceiling of any extraction."""
 
-    def __init__(self, model: str, sentences: Sequence[Sentence], budget: int, compute: str = "float32") -> None:
+    def __init__(
+        self, model: str, sentences: Sequence[Sentence], budget: int, compute: str = "float32", *, padded: bool = True
+    ) -> None:
         tokenizer = AutoTokenizer.from_pretrained(model)
         self.network = AutoModel.from_pretrained(model, dtype=getattr(torch, compute)).eval()
         found = tokenizer([list(s) for s in sentences], is_split_into_words=True, add_special_tokens=True)
         self.word_ids = [found.word_ids(i) for i in range(len(sentences))]
-        self.members = batches([len(ids) for ids in found["input_ids"]], budget)
+        self.members = batches([len(ids) for ids in found["input_ids"]], budget, padded=padded)
         self.inputs = []
         for members in self.members:
             width = max(len(found["input_ids"][i]) for i in members)
