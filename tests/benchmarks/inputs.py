@@ -87,7 +87,7 @@ def _scores(tokenizer: Tokenizer) -> list[tuple[str, float]]:
 
 
 def batches(lengths: Sequence[int], budget: int, *, padded: bool) -> list[list[int]]:
-    """Indices of sentences of like (or, without padding, of one) length; at most `budget` sub-words, or one sentence."""
+    """Indices of sentences of like length, or without padding of one; at most `budget` sub-words, or one sentence."""
     found: list[list[int]] = []
     for i in np.argsort(lengths, kind="stable").tolist():
         alike = found and (padded or lengths[i] == lengths[found[-1][0]])
