@@ -94,7 +94,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, text: Path, models: di
 
 
 @pytest.mark.parametrize("family", ["bert", "xlmr", "mt5"])
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", ["last", pytest.param("mean", marks=pytest.mark.slow)])
 def test_run__all_families(tmp_path: Path, text: Path, family: str, pooling: str, models: dict[str, str]) -> None:
     stacks = ["encoder", "decoder"] if family == "mt5" else ["encoder"]
     path = write_study(tmp_path, text, models[family], activations={"stacks": stacks, "pooling": pooling})
