@@ -119,7 +119,7 @@ def setup(
                 assert isinstance(array, zarr.Array)
                 array[...] = np.asarray(values[variable.name], dtype=object if dtype is str else dtype)
         if "colign_dataset" not in group.attrs:  # a store that is resumed keeps the versions that began it
-            group.attrs.update(schema.attributes(**provenance, versions=versions()))
+            group.update_attributes(schema.attributes(**provenance, versions=versions()))
 
 
 def remove_other(path: str, fingerprint: str) -> None:
@@ -251,7 +251,7 @@ class Growing:
 def describe(path: str, **attributes: Any) -> None:
     """Add attributes to a dataset."""
     with explained(path):
-        zarr.open_group(path, mode="r+").attrs.update(attributes)
+        zarr.open_group(path, mode="r+").update_attributes(attributes)
 
 
 def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
