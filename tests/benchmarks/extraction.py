@@ -79,10 +79,17 @@ def bare_run(bare: Bare, threads: int, *, side_by_side: bool) -> Run:
 
 
 def colign_run(
-    model: str, sentences: list[Sentence], folder: Path, threads: int, batch_subwords: int, compute: str
+    model: str,
+    sentences: list[Sentence],
+    folder: Path,
+    threads: int,
+    batch_subwords: int,
+    compute: str,
+    shard_tokens: int,
 ) -> Run:
     """Colign from a CORPUS dataset to an ACTIVATIONS dataset; all shards in one task, as one worker would get them."""
-    settings = study.Activations.model_validate({"batch_subwords": batch_subwords, "compute": compute})
+    chunk = {"shard_tokens": shard_tokens, "chunk_tokens": min(2048, shard_tokens)}
+    settings = study.Activations.model_validate({"batch_subwords": batch_subwords, "compute": compute, **chunk})
     text, place = folder / "en.txt", str(folder / f"{compute}.zarr")
     text.write_text("".join(" ".join(sentence) + "\n" for sentence in sentences), encoding="utf-8")
     corpus, selection = str(folder / "corpus.zarr"), str(folder / "selection.zarr")
@@ -122,7 +129,13 @@ def unmeasured() -> Iterator[None]:
 
 
 def compare(
-    model: str, sentences: list[Sentence], *, threads: int = 2, batch_subwords: int = 512, repeats: int = 3
+    model: str,
+    sentences: list[Sentence],
+    *,
+    threads: int = 2,
+    batch_subwords: int = 512,
+    repeats: int = 3,
+    shard_tokens: int = 16384,
 ) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
     """Words a second of each way with the cores that it kept busy, and ratios."""
     words = sum(map(len, sentences))
@@ -137,7 +150,9 @@ def compare(
             runs[f"bare side by side {compute}"] = bare_run(bare, threads, side_by_side=True)
             same = Bare(model, sentences, batch_subwords, compute, padded=False)
             runs[f"bare same batches {compute}"] = bare_run(same, threads, side_by_side=True)
-            runs[f"colign {compute}"] = colign_run(model, sentences, folder, threads, batch_subwords, compute)
+            runs[f"colign {compute}"] = colign_run(
+                model, sentences, folder, threads, batch_subwords, compute, shard_tokens
+            )
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         busy: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(repeats):
@@ -172,13 +187,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-subwords", type=int, default=512)
+    parser.add_argument("--shard-tokens", type=int, default=16384, help="small ones show how well shards overlap")
     parser.add_argument("--as-it-is", action="store_true", help="take MODEL itself, not a random BERT of base size")
     asked = parser.parse_args()
     sentences = some_lines(asked.text, asked.sentences)
     with tempfile.TemporaryDirectory() as folder:
         model = asked.model if asked.as_it_is else save_random_bert(Path(folder), asked.model)
         settings = {"threads": asked.threads, "batch_subwords": asked.batch_subwords, "repeats": asked.repeats}
-        speeds, ratios = compare(model, sentences, **settings)
+        speeds, ratios = compare(model, sentences, **settings, shard_tokens=asked.shard_tokens)
     words = sum(map(len, sentences))
     sys.stdout.write(f"{len(sentences)} sentences, {words} words, {asked.threads} threads\n\n")
     rows = [[name, round(speed), cores] for name, (speed, cores) in speeds.items()]
