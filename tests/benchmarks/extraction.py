@@ -85,7 +85,7 @@ def colign_run(
     threads: int,
     batch_subwords: int,
     compute: str,
-    shard_tokens: int,
+    shard_tokens: int = 16384,
 ) -> Run:
     """Colign from a CORPUS dataset to an ACTIVATIONS dataset; all shards in one task, as one worker would get them."""
     chunk = {"shard_tokens": shard_tokens, "chunk_tokens": min(2048, shard_tokens)}
