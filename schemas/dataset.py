@@ -12,7 +12,7 @@ import xarray as xr
 from schemas.errors import SchemaError
 
 FORMAT_VERSION = 2
-"""Version of every dataset on disk; a store of another version is refused with the remedy."""
+"""Version of the datasets on disk that say no other; a store of another version is refused with the remedy."""
 
 CONVENTIONS = "CF-1.12"
 
@@ -51,6 +51,8 @@ class Schema:
     name: str
     meaning: str
     variables: tuple[Variable, ...]
+    version: int = FORMAT_VERSION
+    """Format version of this kind of dataset; larger where it changed since."""
 
     def __getitem__(self, name: str) -> Variable:
         return next(v for v in self.variables if v.name == name)
@@ -62,7 +64,7 @@ class Schema:
             "title": f"Colign {self.name}",
             "comment": self.meaning,
             "colign_dataset": self.name,
-            "format_version": FORMAT_VERSION,
+            "format_version": self.version,
         } | provenance
 
     def create(self, variables: Mapping[str, Any], **provenance: Any) -> xr.Dataset:
@@ -117,10 +119,10 @@ class Schema:
 
     def validate(self, dataset: xr.Dataset, found_before: Sequence[str] = ()) -> xr.Dataset:
         """Return the dataset, or raise `SchemaError` with every violation at once, those found before included."""
-        found = dataset.attrs.get("format_version", FORMAT_VERSION)
-        if found != FORMAT_VERSION:
+        found = dataset.attrs.get("format_version", self.version)
+        if found != self.version:
             raise SchemaError(
-                f"dataset {self.name} has format version {found}, this Colign reads {FORMAT_VERSION}; "
+                f"dataset {self.name} has format version {found}, this Colign reads {self.version}; "
                 "run the study again in a new directory, or use the Colign that wrote it"
             )
         variables = {v.name: dataset[v.name] for v in self.variables if v.name in dataset.variables}
