@@ -65,6 +65,10 @@ class Layout:
         """CONCEPTS dataset of a language, or of a set of languages joined by +."""
         return join(self.root, "concepts", checkpoint, stack, f"{selection}.zarr")
 
+    def checkpoints(self, checkpoint: str, stack: str, selection: str) -> str:
+        """Folder of the centroids of a clustering that is not finished, by its fingerprint."""
+        return join(self.root, "concepts", checkpoint, stack, f"{selection}.fit")
+
     def aligned_types(self, checkpoint: str, stack: str, source: str, target: str) -> str:
         """ALIGNED_TYPES dataset of one direction of a pair."""
         return join(self.root, "counts", checkpoint, stack, f"{source}-{target}.zarr")

@@ -237,22 +237,20 @@ def _work(
         layers = [int(key.part[-1]) for key in left if key.part[:-1] == clustering.part]
         if not layers:
             continue
-        languages = stages.selections(context.study)[clustering.part[-1]]
-        token_id = np.concatenate(
-            [store.load(context.layout.selection(lang), SELECTION).token_id.values for lang in languages]
-        )
         fingerprint = context.fingerprint(Key(stage.name, clustering.part))
         store.remove_other(clustering.path, fingerprint)  # that a killed run had begun
-        concepts.setup(clustering, token_id, settings, fingerprint=fingerprint)
+        concepts.setup(clustering, settings, fingerprint=fingerprint)
+        checkpoints = paths.join(context.layout.checkpoints(*clustering.part), fingerprint)
         started = time.time()
 
         def say(words: str, name: str = "/".join(clustering.part)) -> None:
             note(f"{name}: {words}")
 
-        for layer, outcome in concepts.cluster(clustering, layers, settings, workers, say):
+        for layer, outcome in concepts.cluster(clustering, layers, settings, workers, say, checkpoints=checkpoints):
             key = Key("concepts", (*clustering.part, str(layer)))
             tasks.commit(key, context.layout.records, context.fingerprint(key), started, outcome)
             yield 1
+        paths.remove(context.layout.checkpoints(*clustering.part))
 
 
 def finish(context: Context, text: Text) -> xr.DataTree:

@@ -330,12 +330,14 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
                 clustering = Clustering(
                     context.layout.concepts(name, stack, selection),
                     tuple(context.layout.activations(name, stack, lang) for lang in languages),
+                    languages,
                     tuple(int(s) for s in stops),
                     hidden,
                     _itemsize(study),
                     layers,
                     (name, stack, selection),
                     study.activations.shard_tokens,
+                    (settings.k,),
                 )
                 clusterings.append(clustering)
                 threads = context.extractions[name, stack, languages[0]].threads

@@ -20,6 +20,9 @@ class Machine(Section):
     """Threads of one task; default: all cores for type serial, else 1. Never changes a stored bit."""
     memory: float = Field(default=4.0, gt=0)
     """Memory that one worker may use, in GiB; a plan that needs more is refused."""
+    products: Literal["auto", "float32"] = "auto"
+    """Products of clustering: auto finds candidates in bfloat16 where the processor is faster in it, and settles what
+    its rounding leaves open; float32 never does. Never changes a stored bit."""
     retries: int = Field(default=2, ge=0)
     """Times that a failed task is tried again on a Dask cluster."""
 

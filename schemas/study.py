@@ -115,6 +115,11 @@ class Activations(Section):
 class Concepts(Section):
     """K-means (Section 2.1, 3.2)."""
 
+    preset: Literal["colign", "reference"] = "colign"
+    """reference: ten restarts and without the last token of a selection, as the published scripts with scikit-learn
+    0.24; seed and stop are the same in both."""
+    method: Literal["kmeans", "ward"] = "kmeans"
+    """ward: agglomerative clustering (footnote 3), for as many vectors as their distances fit memory."""
     k: int = Field(default=600, ge=2)
     """Concepts of each layer."""
     restarts: int = Field(default=1, ge=1)
@@ -125,8 +130,22 @@ class Concepts(Section):
     """Lloyd iterations at most."""
     tolerance: float = Field(default=1e-4, ge=0)
     """Stop when the centroids' summed squared shift falls to this share of the mean variance (scikit-learn's rule)."""
+    seeding: Literal["auto", "k-means++", "k-means||"] = "auto"
+    """First centroids: greedy k-means++ on a sample, k-means|| on all vectors; auto: k-means++ while the sample takes
+    at most 1 GiB."""
     seeding_tokens: int = Field(default=16384, ge=1)
     """Tokens of the seeded sample from which greedy k-means++ draws first centroids; at least 10 for each concept."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("preset") == "reference":
+            return {"restarts": REFERENCE_RESTARTS, **values}
+        return values
+
+
+REFERENCE_RESTARTS = 10
+"""Restarts of scikit-learn 0.24 unless told otherwise."""
 
 
 class Metrics(Section):

@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 
-from engine import backend, concepts, store
+from engine import backend, concepts, kmeans, store
 from engine.concepts import Clustering, chosen_concepts, cluster
+from engine.parts import Run, part
 from engine.workers.serial import SerialWorkers
 from schemas import study
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import CONCEPTS
 from schemas.errors import InputError
 from schemas.task import Key
-from tests.oracles import kmeans
+from tests.oracles import kmeans as oracle
 
 Folder = Callable[[], Path]
 
@@ -56,7 +57,14 @@ def write(path: Path, vectors: np.ndarray, present: np.ndarray, shard: int) -> s
         str(path),
         ACTIVATIONS,
         {"layer": layers, "token": tokens, "hidden": hidden},
-        {"layer": np.arange(layers, dtype=np.int32), "token_id": np.arange(tokens), "present": present},
+        {
+            "layer": np.arange(layers, dtype=np.int32),
+            "token_id": np.arange(tokens),
+            "word": np.array([f"w{i % 50}" for i in range(tokens)], object),
+            "sentence": np.arange(tokens, dtype=np.int32) // 7,
+            "position": np.arange(tokens, dtype=np.int32) % 7,
+            "present": present,
+        },
         chunks={"layer": 1, "token": max(shard // 4, 1)},
         shards={"layer": 1, "token": shard},
         dtypes={"activation": str(vectors.dtype)},
@@ -74,27 +82,32 @@ def run(
     memory: int = 2**30,
     threads: int = 1,
     split: int | None = None,
+    start: np.ndarray | None = None,
+    ks: tuple[int, ...] = (),
+    products: str = "auto",
     **settings: Any,
 ) -> xr.Dataset:
     """Store vectors (in one activations dataset, or in two) and cluster all their layers."""
     layers, tokens, hidden = vectors.shape
+    wanted = study.Concepts(**settings)
     kept = np.ones(tokens, bool) if present is None else present
     bounds = [0, *([split] if split else []), tokens]
     sources = [write(folder / f"activations{a}.zarr", vectors[:, a:b], kept[a:b], shard) for a, b in pairwise(bounds)]
     task = Clustering(
         str(folder / "concepts.zarr"),
         tuple(sources),
+        ("de", "en")[: len(sources)],
         tuple(bounds[1:]),
         hidden,
         vectors.dtype.itemsize,
         tuple(range(layers)),
         ("base", "encoder", "de"),
         shard,
+        ks or (wanted.k,),
     )
-    wanted = study.Concepts(**settings)
-    concepts.setup(task, np.arange(tokens), wanted)
-    with SerialWorkers(threads=threads, memory=memory) as workers:
-        yielded = dict(cluster(task, task.layers, wanted, workers))
+    concepts.setup(task, wanted)
+    with SerialWorkers(threads=threads, memory=memory, products=products) as workers:
+        yielded = dict(cluster(task, task.layers, wanted, workers, start=start))
     found = store.load(task.path, CONCEPTS).load()
     assert sorted(yielded) == list(task.layers)
     for layer, numbers in yielded.items():
@@ -103,23 +116,14 @@ def run(
     return found
 
 
-def start_at(monkeypatch: pytest.MonkeyPatch, start: np.ndarray, vectors: np.ndarray) -> None:
-    """Seed every clustering with the centroids `start` (concept, hidden)."""
-    mean = vectors.reshape(-1, vectors.shape[-1]).astype(np.float64).mean(axis=0).astype(np.float32)
-    monkeypatch.setattr(backend, "seed_centroids", lambda sample, k, seed: (start - mean).astype(np.float32))
-
-
 @pytest.mark.parametrize(
     ("tokens", "hidden", "k", "seed"), [(1500, 24, 12, 0), (900, 8, 30, 1), (3000, 64, 6, 2), (257, 5, 2, 3)]
 )
-def test_cluster__equals_scikit_learn(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, tokens: int, hidden: int, k: int, seed: int
-) -> None:
+def test_cluster__equals_scikit_learn(folder: Folder, tokens: int, hidden: int, k: int, seed: int) -> None:
     vectors = blobs(tokens, hidden, 10, seed=seed)
     start = vectors[0, np.random.default_rng(seed).choice(tokens, k, replace=False)].astype(np.float32)
-    start_at(monkeypatch, start, vectors)
-    found = run(folder(), vectors, k=k)
-    expected = kmeans.fit(vectors[0], start)
+    found = run(folder(), vectors, k=k, start=start)
+    expected = oracle.fit(vectors[0], start)
     assert expected.n_iter_ > 2
     np.testing.assert_array_equal(found.concept[0, 0], expected.labels_)
     np.testing.assert_allclose(found.inertia, expected.inertia_, rtol=1e-6)
@@ -130,29 +134,23 @@ def test_cluster__equals_scikit_learn(
 @pytest.mark.parametrize(
     "limits", [{"max_iterations": 1}, {"max_iterations": 4}, {"tolerance": 0.0}, {"tolerance": 0.05}]
 )
-def test_cluster__stops_when_scikit_learn_does(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
-) -> None:
+def test_cluster__stops_when_scikit_learn_does(folder: Folder, limits: dict[str, Any]) -> None:
     vectors = blobs(1200, 16, 9, seed=5)
     start = vectors[0, :14].astype(np.float32)
-    start_at(monkeypatch, start, vectors)
-    found = run(folder(), vectors, k=14, **limits)
-    expected = kmeans.fit(vectors[0], start, **limits)
+    found = run(folder(), vectors, k=14, start=start, **limits)
+    expected = oracle.fit(vectors[0], start, **limits)
     assert found.n_iter.item() == expected.n_iter_
     np.testing.assert_array_equal(found.concept[0, 0], expected.labels_)
     np.testing.assert_allclose(found.inertia, expected.inertia_, rtol=1e-6)
 
 
 @pytest.mark.parametrize("outliers", [1, 3])
-def test_cluster__empty_concepts_take_the_farthest_rows_as_in_scikit_learn(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, outliers: int
-) -> None:
+def test_cluster__empty_concepts_take_the_farthest_rows_as_in_scikit_learn(folder: Folder, outliers: int) -> None:
     vectors = blobs(700, 12, 6, seed=7)
     start = vectors[0, :8].astype(np.float32)
     start[:outliers] = 500 + 100 * np.arange(outliers)[:, None]  # no row is nearest to these
-    start_at(monkeypatch, start, vectors)
-    found = run(folder(), vectors, k=8)
-    expected = kmeans.fit(vectors[0], start)
+    found = run(folder(), vectors, k=8, start=start)
+    expected = oracle.fit(vectors[0], start)
     assert set(found.concept.values.ravel().tolist()) == set(range(8))
     ours, theirs = found.concept.values.ravel(), expected.labels_
     pairs = set(zip(ours.tolist(), theirs.tolist(), strict=True))  # several empty concepts are filled in another order
@@ -163,7 +161,7 @@ def test_cluster__empty_concepts_take_the_farthest_rows_as_in_scikit_learn(
     assert found.n_iter.item() == expected.n_iter_
 
 
-@pytest.mark.parametrize("how", [{"memory": 1}, {"threads": 3}, {"memory": 1, "threads": 2}])
+@pytest.mark.parametrize("how", [{"memory": 20_000}, {"threads": 3}, {"memory": 20_000, "threads": 2}])
 def test_cluster__memory_and_threads_never_change_a_bit(folder: Folder, how: dict[str, int]) -> None:
     vectors = blobs(500, 16, 9, layers=2, seed=11)
     settings = {"k": 7, "shard": 128, "max_iterations": 12}
@@ -172,7 +170,7 @@ def test_cluster__memory_and_threads_never_change_a_bit(folder: Folder, how: dic
 
 def test_cluster__as_many_layers_together_as_fit_change_no_bit(folder: Folder) -> None:
     vectors = blobs(500, 8, 9, layers=3, seed=12)
-    one_layer = vectors[0].nbytes
+    one_layer = vectors[0].nbytes + 500 * 20 + 6 * 10 * 8 * 8
     xr.testing.assert_identical(run(folder(), vectors, k=10), run(folder(), vectors, k=10, memory=2 * one_layer))
 
 
@@ -189,17 +187,23 @@ def test_cluster__shard_size_never_changes_a_bit(folder: Folder, shard: int) -> 
 def test_relocation__does_not_depend_on_shards(shard: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     rows = random.normal(size=(20, 3)).astype(np.float16)
-    mean, centroids = np.zeros(3, np.float32), np.full((9, 3), 50, np.float32)
+    centroids = np.full((9, 3), 50.0)
     centroids[:3] = rows[:3]
-    model = {("0",): (mean, centroids)}
-    found = None
-    for start in range(0, 20, shard):
-        key = Key("concepts", ("0",), start, min(start + shard, 20))
-        part = concepts._farthest(key, (rows[start : key.stop], None), model, 6)
-        found = part if found is None else concepts._farther(found, part, 6)
-    whole = concepts._farthest(Key("concepts", ("0",), 0, 20), (rows, None), model, 6)
-    assert found is not None
-    for one, other in zip(found, whole, strict=True):
+    model = kmeans.Model(kmeans.Fit(Run(0, 9, 0), centroids), np.zeros(3, np.float32))
+    passes = {("0",): kmeans.Pass((model,), 0.0, "auto")}
+    counts = {("0",): {0: 6}}
+
+    def far(start: int, stop: int) -> Any:
+        key = Key("concepts", ("0",), start, stop)
+        return kmeans._farthest(
+            key, part(key, lambda _: (rows[start:stop], np.arange(stop - start)), 0, True), passes, counts
+        )
+
+    parts = [far(start, min(start + shard, 20)) for start in range(0, 20, shard)]
+    found = parts[0]
+    for one in parts[1:]:
+        found = kmeans._farther(found, one, counts)
+    for one, other in zip(found[0], far(0, 20)[0], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -273,13 +277,13 @@ def test_cluster__the_seed_decides(folder: Folder) -> None:
 def test_cluster__first_centroids_are_rows_of_the_sample(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = blobs(500, 8, 6, seed=23)
     samples = []
-    draw = backend.seed_centroids
+    draw = backend.seed_rows
 
     def seen(sample: np.ndarray, k: int, seed: int) -> np.ndarray:
         samples.append(sample)
         return draw(sample, k, seed)
 
-    monkeypatch.setattr(backend, "seed_centroids", seen)
+    monkeypatch.setattr(backend, "seed_rows", seen)
     run(folder(), vectors, k=5, seeding_tokens=70, shard=64)
     assert samples[0].shape == (70, 8)
     mean = vectors[0].astype(np.float64).mean(axis=0).astype(np.float32)
@@ -307,10 +311,9 @@ def test_cluster__device_arrays_give_the_same(folder: Folder, monkeypatch: pytes
     vectors = blobs(700, 12, 6, seed=24)
     start = vectors[0, :8].astype(np.float32)
     start[0] = 500  # relocation, too
-    start_at(monkeypatch, start, vectors)
-    host = run(folder(), vectors, k=8)
-    monkeypatch.setattr(backend, "array_module", lambda: kmeans.DEVICE_MODULE)
-    device = run(folder(), vectors, k=8, threads=2)
+    host = run(folder(), vectors, k=8, start=start)
+    monkeypatch.setattr(backend, "array_module", lambda: oracle.DEVICE_MODULE)
+    device = run(folder(), vectors, k=8, start=start, threads=2)
     np.testing.assert_array_equal(device.concept, host.concept)
     np.testing.assert_array_equal(device.n_iter, host.n_iter)
     np.testing.assert_allclose(device.centroid, host.centroid, rtol=1e-6, atol=1e-6)
@@ -318,12 +321,11 @@ def test_cluster__device_arrays_give_the_same(folder: Folder, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_cluster__a_realistic_layer_equals_scikit_learn(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster__a_realistic_layer_equals_scikit_learn(folder: Folder) -> None:
     vectors = blobs(20000, 96, 150, seed=25)
     start = vectors[0, :200].astype(np.float32)
-    start_at(monkeypatch, start, vectors)
-    found = run(folder(), vectors, k=200, shard=4096, threads=2)
-    expected = kmeans.fit(vectors[0], start)
+    found = run(folder(), vectors, k=200, shard=4096, threads=2, start=start)
+    expected = oracle.fit(vectors[0], start)
     np.testing.assert_array_equal(found.concept[0, 0], expected.labels_)
     np.testing.assert_allclose(found.inertia, expected.inertia_, rtol=1e-6)
     assert found.n_iter.item() == expected.n_iter_

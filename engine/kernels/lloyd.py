@@ -1,39 +1,177 @@
-"""One Lloyd sweep over a block of rows: nearest centroids, float64 sums.
+"""Lloyd's algorithm on one part: the exact nearest centroid of every row, and the exact sums of those that moved.
 
-Every function takes the array module `xp` (numpy or cupy) of its arrays: CPU and GPU run the same lines. Rows go
-through in blocks of a fixed size and in order, on one thread: workers share out whole parts, so results have the same
-bits for any number of workers and threads.
+A label is the concept of least squared distance in float64, the first one of equal ones. That defines it by rows and
+centroids alone, so how it is found never shows: products in float32, or less, name the candidates; a bound on their
+error says which rows have several; those are settled in float64. Between iterations two bounds a row (Hamerly, SDM
+2010) say which centroids can have come nearer: with `margin` = lower - upper, only those that moved by at least the
+margin. Centroids sorted by how far they moved turn that into a product with the first few columns.
+
+Sums are exact: rows are rounded to a grid so coarse that no sum of them is rounded again (Demmel and Nguyen, ARITH
+2013), and so fine that float16 rows are not rounded at all. Exact sums have no order, hence the same bits from any
+parts, workers and devices, and from differences as from whole sums.
+
+Every function takes the array module `xp` (numpy or cupy) of its arrays.
 """
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
 BLOCK_ROWS = 1024
-"""Rows of a block; 1024 × 600 float32 scores stay in a core's second-level cache. Part of the bits of the result."""
+"""Rows of a block: its scores and float32 rows stay in the caches. Changes no bit of the result."""
+
+PAIR_ROWS = 128
+"""Rows of a block in float64. Changes no bit of the result."""
+
+_EDGES = (16, 48, 128)
+"""Numbers of moved centroids that rows are compared with at once; behind the last one, all of them."""
+
+_MOST = 0.7
+"""Share of a block's rows from which all of them are compared: picking them out costs more."""
+
+_U32 = 2.0**-24
+"""Largest relative error of a float32 operation."""
 
 
-SUM_ROWS = 4096
-"""Rows of a block of sums, whose float64 copies are the largest arrays of a sweep. Part of the bits of the result."""
+class Products(Protocol):
+    """Products in float32 or less, on some device, with what their rounding can do. Results hold until the next call."""
+
+    output: float
+    """Largest relative rounding error of a product, beside float32's own."""
+
+    def centre(self, values: Any, mean: Any) -> Any:
+        """Float32 rows (row, hidden) less the mean (hidden)."""
+
+    def hold(self, values: Any) -> tuple[Any, Any]:
+        """A float32 matrix (column, hidden) in the precision of the products, to be kept, and what `lost` says of it."""
+
+    def convert(self, values: Any) -> Any:
+        """A float32 matrix (row, hidden) in the precision of the products."""
+
+    def lost(self, values: Any, converted: Any) -> Any:
+        """Norm (row) of what the conversion took from each row."""
+
+    def take(self, converted: Any, at: Any) -> Any:
+        """Some rows of a converted matrix."""
+
+    def multiply(self, rows: Any, columns: Any) -> Any:
+        """Products (row, column) in float32 of converted matrices (row, hidden) and (column, hidden)."""
+
+    def distances(self, rows: Any, at: Any, centroids: Any, labels: Any) -> Any:
+        """Float32 distance of some rows (row, hidden) to the centroids (concept, hidden) of their labels (at)."""
+
+
+@dataclass
+class Rows:
+    """Vectors of a part, and what is worth remembering of them."""
+
+    values: Any
+    """(row, hidden) as stored."""
+    norm: Any = None
+    """(row) float32, at least the norm of the row less the mean."""
+    lost: Any = None
+    """(row) float32, at least the norm of what conversion takes from it."""
+
+
+@dataclass
+class State:
+    """What is known of the rows of a part with respect to the centroids of one run."""
+
+    label: Any
+    """(row) int32 nearest centroid."""
+    upper: Any
+    """(row) float32, at least the distance to it."""
+    lower: Any
+    """(row) float32, at most the distance to any other."""
+
+    def __getitem__(self, at: slice) -> "State":
+        return State(self.label[at], self.upper[at], self.lower[at])
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What one sweep over some rows adds up to; `+` folds two of them."""
+class Difference:
+    """What a pass changes of a run's sums, for the concepts that rows left or joined; `+` folds two of them."""
 
+    concepts: Any
+    """(touched) index of the concept, increasing."""
     sums: Any
-    """(concept, hidden) float64 sums of the rows of each concept."""
+    """(touched, hidden) float64 sums of the rows that joined less those that left."""
     counts: Any
-    """(concept) number of rows of each concept."""
-    labels: bytes
-    """Digest of the labels: equal digests mean that no row changed concept."""
+    """(touched) int64 rows that joined less those that left."""
+    moved: int
+    """Rows that changed concept."""
 
-    def __add__(self, other: "Sweep") -> "Sweep":
-        return Sweep(self.sums + other.sums, self.counts + other.counts, self.labels + other.labels)
+    def __add__(self, other: "Difference") -> "Difference":
+        concepts = np.union1d(self.concepts, other.concepts)
+        sums = np.zeros((len(concepts), self.sums.shape[1]))
+        counts = np.zeros(len(concepts), np.int64)
+        for one in (self, other):
+            at = np.searchsorted(concepts, one.concepts)
+            sums[at] += one.sums
+            counts[at] += one.counts
+        return Difference(concepts, sums, counts, self.moved + other.moved)
+
+
+class Centroids:
+    """Centroids of one run, prepared for a pass: those that moved most come first."""
+
+    def __init__(self, exact: Any, before: Any | None, mean: Any, products: Products, *, xp: Any = np) -> None:
+        """Prepare centroids.
+
+        Parameters
+        ----------
+        exact
+            (concept, hidden) float64 centroids.
+        before
+            (concept, hidden) float64 centroids of the iteration before, to which a state belongs; None: no state.
+        mean
+            (hidden) float32 mean of the layer, taken off before products so that they cancel less.
+        """
+        k, hidden = exact.shape
+        self.exact, self.products, self.k = exact, products, k
+        drift = xp.zeros(k) if before is None else xp.sqrt(((exact - before) ** 2).sum(axis=1))
+        self.order = xp.argsort(-drift, kind="stable")
+        self.column = xp.empty(k, xp.int64)
+        self.column[self.order] = xp.arange(k)
+        # rounded up, and 0 behind the last one: no bound loses more when all were looked at
+        self.drift = xp.concatenate([drift[self.order] * (1 + 1e-6), xp.zeros(1)]).astype(xp.float32)
+        self.own_drift = (drift * (1 + 1e-6)).astype(xp.float32)
+        self.centred = (exact - mean).astype(xp.float32)
+        ordered = xp.ascontiguousarray(self.centred[self.order])
+        self.half = ((ordered.astype(xp.float64) ** 2).sum(axis=1) / 2).astype(xp.float32)
+        self.norm = float(xp.sqrt(2 * self.half.max())) * (1 + 1e-6)
+        self.relative = (hidden + 32) * _U32
+        self.columns, lost = products.hold(ordered)
+        self.lost = float(lost.max()) * (1 + self.relative)
+
+    def scores(self, block: "_Block", at: Any, count: int, *, xp: Any) -> tuple[Any, Any]:
+        """Scores x·c - ‖c‖²/2 (row, column) of the first `count` columns, and the largest error (row) of each row."""
+        low, norm, lost = block.low, block.norm, block.lost
+        if len(at) < len(norm):
+            low, norm, lost = self.products.take(low, at), norm[at], lost[at]
+        found = self.products.multiply(low, self.columns[:count])
+        found -= self.half[:count]
+        error = lost * self.norm + norm * (self.lost + (self.products.output + 2 * self.relative) * self.norm)
+        return found, (error + 4 * _U32 * (self.norm**2 + norm * norm)).astype(xp.float32)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of a part, in the forms that the steps need."""
+
+    exact: Any
+    """(row, hidden) as stored."""
+    centred: Any
+    """(row, hidden) float32, less the mean."""
+    low: Any
+    """(row, hidden) converted."""
+    norm: Any
+    """(row) as in `Rows`."""
+    lost: Any
+    """(row) as in `Rows`."""
 
 
 def blocks(rows: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
@@ -41,71 +179,232 @@ def blocks(rows: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
-def _centre(rows: Any, mean: Any, xp: Any) -> Any:
-    """Rows less the mean, in float32: distances are unchanged and cancel less."""
-    return rows.astype(xp.float32) - mean
-
-
-def nearest(rows: Any, mean: Any, centroids: Any, *, xp: Any = np) -> Any:
-    """Index (row) int32 of the nearest centroid, the first one of exact ties.
+def advance(
+    rows: Rows, mean: Any, runs: Sequence[tuple[Centroids, State | None]], products: Products, *, xp: Any = np
+) -> list[State]:
+    """Nearest centroid of every row in each of several runs, which share one pass over the rows.
 
     Parameters
     ----------
     rows
-        (row, hidden) vectors, float16 or float32.
+        Vectors; their norms are filled in where they are not known.
     mean
-        (hidden) float32 mean of the whole layer, taken off before products.
-    centroids
-        (concept, hidden) float32 centroids, already less the mean.
+        (hidden) float32 mean of the layer.
+    runs
+        Of each run its centroids, and the state that belongs to the centroids before, or None: nothing is known.
+
+    Returns
+    -------
+    The state of each run; those given are used up.
     """
-    weights = xp.ascontiguousarray(centroids.T)
-    half_norms = (centroids * centroids).sum(axis=1) / 2
-    labels = xp.empty(len(rows), xp.int32)
-    for at in blocks(len(rows)):
-        # ‖x - c‖² = ‖x‖² - 2 (x·c - ‖c‖²/2): the largest score is the nearest centroid
-        scores = _centre(rows[at], mean, xp) @ weights
-        scores -= half_norms
-        labels[at] = scores.argmax(axis=1)
-    return labels
+    count = len(rows.values)
+    states = [
+        State(xp.full(count, -1, xp.int32), xp.zeros(count, xp.float32), xp.zeros(count, xp.float32))
+        if state is None
+        else state
+        for _, state in runs
+    ]
+    known = rows.norm is not None
+    if not known:
+        rows.norm, rows.lost = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
+    up = xp.float32(1 + (rows.values.shape[1] + 8) * _U32)
+    for at in blocks(count):
+        centred = products.centre(rows.values[at], mean)
+        low = products.convert(centred)
+        if not known:
+            rows.lost[at] = products.lost(centred, low) * up
+            rows.norm[at] = xp.sqrt(xp.einsum("ij,ij->i", centred, centred)) * up
+        block = _Block(rows.values[at], centred, low, rows.norm[at], rows.lost[at])
+        for (centroids, before), state in zip(runs, states, strict=True):
+            (_first if before is None else _update)(block, centroids, state[at], xp)
+    return states
 
 
-def sums_by_label(rows: Any, mean: Any, labels: Any, k: int, *, xp: Any = np) -> Any:
-    """Sums (concept, hidden) in float64 of the centred rows of each label."""
-    total = xp.zeros((k, rows.shape[1]), xp.float64)
-    for at in blocks(len(rows), SUM_ROWS):  # products with the membership: no atomics, the order of additions is fixed
-        if xp is np:
-            size = len(labels[at])
-            member = sparse.csr_array((np.ones(size), labels[at], np.arange(size + 1)), shape=(size, k)).T.tocsr()
-        else:
-            member = (labels[at][None, :] == xp.arange(k, dtype=xp.int32)[:, None]).astype(xp.float64)
-        total += member @ _centre(rows[at], mean, xp).astype(xp.float64)
-    return total
+def _distance(norm: Any, score: Any, xp: Any) -> Any:
+    """Distances of scores that err on the wanted side already."""
+    return xp.sqrt(xp.maximum(norm * norm - 2 * score, 0))
 
 
-def sweep(rows: Any, mean: Any, centroids: Any, *, xp: Any = np) -> Sweep:
-    """Assign the rows (row, hidden) to their nearest centroids (concept, hidden) and add them up."""
-    k = len(centroids)
-    labels = nearest(rows, mean, centroids, xp=xp)
-    sums = sums_by_label(rows, mean, labels, k, xp=xp)
-    host = labels if xp is np else labels.get()
-    return Sweep(
-        sums if xp is np else sums.get(),
-        np.bincount(host, minlength=k),
-        hashlib.blake2b(host.tobytes(), digest_size=16).digest(),
-    )
+def _first(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
+    """Fill a state from nothing."""
+    every = xp.arange(len(block.norm))
+    scores, error = centroids.scores(block, every, centroids.k, xp=xp)
+    best = scores.argmax(axis=1)
+    top = scores[every, best]
+    scores[every, best] = -xp.inf
+    second = scores.max(axis=1)
+    label = centroids.order[best]
+    doubtful = xp.flatnonzero(second >= top - 2 * error)
+    if len(doubtful):
+        near = scores[doubtful] >= (top - 2 * error)[doubtful, None]
+        near[xp.arange(len(doubtful)), best[doubtful]] = True
+        label[doubtful], _, _ = _settle(block.exact, doubtful, near, centroids, None, xp)
+    other = xp.where(label == centroids.order[best], second, top)
+    state.label[:] = label
+    state.lower[:] = _distance(block.norm, other + error, xp)
+    state.upper[:] = xp.inf  # the first update measures it
 
 
-def squared_distances(rows: Any, mean: Any, centroids: Any, labels: Any, *, xp: Any = np) -> Any:
-    """Squared distance (row) float64 of each row to the centroid of its label, by differences."""
-    found = []
-    for at in blocks(len(rows)):
-        difference = _centre(rows[at], mean, xp).astype(xp.float64) - centroids[labels[at]]
-        found.append((difference * difference).sum(axis=1))
-    return xp.concatenate(found) if found else xp.empty(0, xp.float64)
+def _settle(exact: Any, rows: Any, near: Any, centroids: Centroids, own: Any | None, xp: Any) -> tuple[Any, Any, Any]:
+    """Of some rows' candidates the nearest in float64: (row) label, its distance, and that of the row's own centroid.
+
+    Parameters
+    ----------
+    near
+        (row, column) whether a centroid is a candidate.
+    own
+        (row) label before, a candidate too; None: there is none.
+    """
+    row, column = xp.nonzero(near)
+    concept = centroids.order[column]
+    if own is not None:
+        row, concept = xp.concatenate([row, xp.arange(len(rows))]), xp.concatenate([concept, own])
+    squared = squared_distances(exact, centroids.exact, concept, rows[row], xp=xp)
+    first = xp.lexsort(xp.stack([concept.astype(xp.float64), squared, row.astype(xp.float64)]))
+    ordered = row[first]
+    starts = first[xp.flatnonzero(xp.concatenate([xp.ones(1, bool), ordered[1:] != ordered[:-1]]))]
+    ours = None if own is None else xp.sqrt(squared[len(row) - len(rows) :])
+    return concept[starts], xp.sqrt(squared[starts]), ours
 
 
-def farthest(rows: Any, mean: Any, centroids: Any, labels: Any, count: int, *, xp: Any = np) -> tuple[Any, Any, Any]:
-    """The `count` rows farthest from their centroids: (distance, label, centred row) of each, farthest first."""
-    distance = squared_distances(rows, mean, centroids, labels, xp=xp)
+def squared_distances(rows: Any, centroids: Any, labels: Any, at: Any | None = None, *, xp: Any = np) -> Any:
+    """Squared distances in float64, by differences: the bits of each depend on its row and centroid alone.
+
+    Parameters
+    ----------
+    rows
+        (row, hidden) vectors as stored.
+    centroids
+        (concept, hidden) float64.
+    labels
+        (pair) concept of each pair.
+    at
+        (pair) row of each pair; None: every row once.
+    """
+    found = xp.empty(len(labels), xp.float64)
+    for some in blocks(len(labels), PAIR_ROWS):
+        gap = (rows[some] if at is None else rows[at[some]]).astype(xp.float64)
+        gap -= centroids[labels[some]]
+        gap *= gap
+        found[some] = gap.sum(axis=1)
+    return found
+
+
+def _update(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
+    """Bring a state of the centroids before to these."""
+    drift = centroids.drift
+    own_drift = centroids.own_drift[state.label]
+    state.upper += own_drift
+    state.upper *= xp.float32(1 + 4 * _U32)
+    # centroids that moved by the margin or more come first; rows without any keep their concept
+    reach = _reach(state.upper, state.lower, drift, xp)
+    loose = xp.flatnonzero((reach > 0) & ((own_drift > 0) | ~xp.isfinite(state.upper)))
+    if len(loose):
+        found = centroids.products.distances(block.centred, loose, centroids.centred, state.label[loose])
+        found *= xp.float32(1 + centroids.relative)
+        state.upper[loose] = found + xp.float32(2 * _U32) * (block.norm[loose] + xp.float32(centroids.norm))
+        reach[loose] = _reach(state.upper[loose], state.lower[loose], drift, xp)
+    beyond = 1
+    for edge in (*[e for e in _EDGES if 2 * e < centroids.k], centroids.k):
+        at = xp.flatnonzero((reach >= beyond) & (reach <= edge))
+        if len(at) > _MOST * len(reach):
+            at = xp.flatnonzero(reach <= edge)
+            reach[at] = edge
+        if len(at):
+            _compare(block, centroids, state, at, edge, xp)
+        beyond = edge + 1
+    state.lower[xp.flatnonzero(reach == 0)] -= drift[0]
+
+
+def _reach(upper: Any, lower: Any, drift: Any, xp: Any) -> Any:
+    """Number of leading columns (row) that can have come nearer than a row's own centroid."""
+    margin = (lower - upper) * xp.float32(1 - 4 * _U32)
+    k = len(drift) - 1
+    return xp.where(margin > 0, k - xp.searchsorted(drift[:k][::-1], margin, side="left"), k)
+
+
+def _compare(block: _Block, centroids: Centroids, state: State, at: Any, count: int, xp: Any) -> None:
+    """Compare rows with the first `count` columns; those behind have moved too little to matter."""
+    own, upper, norm = state.label[at], state.upper[at], block.norm[at]
+    scores, error = centroids.scores(block, at, count, xp=xp)
+    mine = centroids.column[own]
+    inside = xp.flatnonzero(mine < count)
+    scores[inside, mine[inside]] = -xp.inf
+    top = scores.max(axis=1)
+    behind = state.lower[at] - centroids.drift[count] if count < centroids.k else xp.full(len(at), xp.inf, xp.float32)
+    lower = xp.minimum(_distance(norm, top + error, xp), behind)
+    label = own.copy()
+    doubtful = xp.flatnonzero(lower <= upper)
+    if len(doubtful):
+        least = xp.maximum(top - error, (norm * norm - upper * upper) / 2) - 2 * error
+        near = scores[doubtful] >= least[doubtful, None]
+        found, distance, ours = _settle(block.exact, at[doubtful], near, centroids, own[doubtful], xp)
+        label[doubtful] = found
+        upper[doubtful] = distance * (1 + 4 * _U32)
+        changed = found != own[doubtful]
+        moved = doubtful[changed]
+        scores[moved, centroids.column[label[moved]]] = -xp.inf
+        others = _distance(norm[moved], scores[moved].max(axis=1) + error[moved], xp)
+        lower[moved] = xp.minimum(xp.minimum(others, behind[moved]), ours[changed] * (1 - 4 * _U32))
+    state.label[at], state.upper[at], state.lower[at] = label, upper, lower
+
+
+def difference(rows: Any, before: Any | None, after: Any, k: int, unit: float, *, xp: Any = np) -> Difference:
+    """What changes in the sums of k concepts when rows (row, hidden) go from labels (row) to others; None: from none.
+
+    Parameters
+    ----------
+    unit
+        Grid of the sums, see `grid`.
+    """
+    moved = xp.arange(len(after)) if before is None else xp.flatnonzero(before != after)
+    joined = after[moved]
+    touched = xp.unique(joined if before is None else xp.concatenate([joined, before[moved]]))
+    sums = xp.zeros((len(touched), rows.shape[1]), xp.float64)
+    counts = xp.zeros(len(touched), xp.int64)
+    for at in blocks(len(moved)):
+        values = rows[moved[at]].astype(xp.float64)
+        if unit:
+            values = xp.rint(values / unit) * unit
+        for sign, labels in ((1, joined), *(() if before is None else ((-1, before[moved]),))):
+            place = xp.searchsorted(touched, labels[at])
+            sums += _grouped(place, values, len(touched), sign, xp)
+            counts += sign * xp.bincount(place, minlength=len(touched))
+    host = (lambda array: array) if xp is np else (lambda array: array.get())
+    return Difference(host(touched), host(sums), host(counts), len(moved))
+
+
+def _grouped(place: Any, values: Any, groups: int, sign: int, xp: Any) -> Any:
+    """Sums (group, hidden) of values (row, hidden) by group; exact, so their order is free."""
+    if xp is np:
+        ones = np.full(len(place), float(sign))
+        return sparse.csr_array((ones, place, np.arange(len(place) + 1)), shape=(len(place), groups)).T.tocsr() @ values
+    return ((place[None, :] == xp.arange(groups)[:, None]).astype(xp.float64) * sign) @ values
+
+
+def grid(largest: float, rows: int, dtype: Any) -> float:
+    """Grid on which sums of rows are exact in float64; 0: numbers of this type lie on it already.
+
+    Parameters
+    ----------
+    largest
+        Largest absolute number of the rows.
+    rows
+        Number of rows that are added up, at most.
+
+    Examples
+    --------
+    >>> grid(60.0, 10**6, np.float16), grid(60.0, 10**6, np.float32) == 2.0**-27
+    (0.0, True)
+    """
+    exponent = int(np.frexp(max(largest, 2.0**-100) * max(rows, 1))[1])
+    unit = 2.0 ** (exponent - 53)
+    smallest = 2.0**-24 if np.dtype(dtype) == np.float16 else 0.0
+    return 0.0 if unit <= smallest else unit
+
+
+def farthest(rows: Any, centroids: Any, labels: Any, count: int, *, xp: Any = np) -> tuple[Any, Any, Any]:
+    """The `count` rows farthest from their centroids, farthest first: squared distance, label, row in float64."""
+    distance = squared_distances(rows, centroids, labels, xp=xp)
     order = xp.argsort(-distance, kind="stable")[:count]
-    return distance[order], labels[order], _centre(rows[order], mean, xp)
+    return distance[order], labels[order], rows[order].astype(xp.float64)

@@ -28,7 +28,7 @@ _AHEAD = 4
 class ClusterWorkers:
     """Dask workers. Every result is folded in key order, so the bits equal those of the serial workers."""
 
-    def __init__(self, target: int | str, *, threads: int, memory: int, retries: int) -> None:
+    def __init__(self, target: int | str, *, threads: int, memory: int, retries: int, products: str = "auto") -> None:
         """Prepare workers; entering starts or reaches them.
 
         Parameters
@@ -41,9 +41,11 @@ class ClusterWorkers:
             Bytes that one worker may use.
         retries
             Times that a failed task is tried again.
+        products
+            Precision in which clustering may look for candidates.
         """
         self._target, self.threads, self._worker_memory, self._retries = target, threads, memory, retries
-        self.memory = memory // 2
+        self.memory, self.products = memory // 2, products
         self._cluster: LocalCluster | None = None
         self._ended = Event()
 

@@ -11,10 +11,13 @@ from schemas.machine import Machine
 def create(machine: Machine) -> Workers:
     """Make the workers that a machine file asks for; entering starts them."""
     if machine.type == "serial":
-        return SerialWorkers(machine.threads or len(os.sched_getaffinity(0)), machine.memory_bytes // 2)
+        return SerialWorkers(
+            machine.threads or len(os.sched_getaffinity(0)), machine.memory_bytes // 2, machine.products
+        )
     return ClusterWorkers(
         machine.workers if machine.type == "local" else str(machine.address),
         threads=machine.threads or 1,
         memory=machine.memory_bytes,
         retries=machine.retries,
+        products=machine.products,
     )

@@ -34,6 +34,8 @@ class Workers(Protocol):
     """Memory in bytes that parts may take while they are held, over all workers."""
     slots: int
     """Tasks that run at once."""
+    products: str
+    """Precision in which clustering may look for candidates, see `engine.backend.products`; changes no result."""
 
     def __enter__(self) -> Self: ...
 

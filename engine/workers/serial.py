@@ -17,8 +17,8 @@ class SerialWorkers:
 
     slots = 1
 
-    def __init__(self, threads: int = 1, memory: int = 2**30) -> None:
-        self.threads, self.memory = threads, memory
+    def __init__(self, threads: int = 1, memory: int = 2**30, products: str = "auto") -> None:
+        self.threads, self.memory, self.products = threads, memory, products
 
     def __enter__(self) -> Self:
         self._limits = threadpool_limits(limits=1)

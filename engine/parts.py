@@ -1,0 +1,112 @@
+"""Parts of a layer on a worker: their vectors, held or read again, and what is remembered of them between passes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.kernels.lloyd import Rows, State, grid
+from schemas.task import Key
+
+ROW_BYTES = 8
+"""Bytes that are remembered of every vector."""
+
+STATE_BYTES = 12
+"""Bytes that are remembered of every vector in every run."""
+
+
+Layer = tuple[str, ...]
+"""The `part` of a key that names a layer."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One restart with one number of concepts."""
+
+    number: int
+    """Place along the dimension `run`."""
+    k: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of the vectors of a layer before they are clustered; `+` folds two of them."""
+
+    count: int
+    total: NDArray[np.float64]
+    """(hidden) sums."""
+    squares: NDArray[np.float64]
+    """(hidden) sums of squares."""
+    largest: float
+    """Largest absolute number."""
+    dtype: str
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.count + other.count,
+            self.total + other.total,
+            self.squares + other.squares,
+            max(self.largest, other.largest),
+            self.dtype,
+        )
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """(hidden) mean vector, rounded."""
+        return (self.total / self.count).astype(np.float32)
+
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """(hidden) variance."""
+        mean = self.total / self.count
+        return np.maximum(self.squares / self.count - mean * mean, 0)
+
+    @property
+    def unit(self) -> float:
+        """Grid of exact sums."""
+        return grid(self.largest, self.count, self.dtype)
+
+
+@dataclass
+class Part:
+    """Some vectors of one layer. What it remembers makes passes cheap and changes no result: it may be lost."""
+
+    key: Key
+    load: Callable[[Key], tuple[Any, NDArray[Any]]]
+    """Reads vectors (row, hidden) and their places (row) in the part."""
+    nbytes: int
+    """About the bytes of the vectors."""
+    rows: Rows
+    """The vectors; without values where they are read again in every pass."""
+    places: NDArray[Any] | None = None
+    """Where each vector stands in the part (row)."""
+    states: dict[int, tuple[int, State]] = field(default_factory=dict)
+    """By run: the number of the centroids that the state belongs to, and the state."""
+    nearest: dict[int, tuple[Any, Any, int]] = field(default_factory=dict)
+    """By run, while first centroids are sought: nearest candidate (row), squared distance (row), candidates so far."""
+
+    def __sizeof__(self) -> int:
+        """Dask moves what is small to idle workers, and would leave the memory of it behind."""
+        return self.nbytes
+
+    def opened(self) -> tuple[Rows, NDArray[Any]]:
+        """The vectors and their places."""
+        if self.places is not None:
+            return self.rows, self.places
+        values, places = self.load(self.key)
+        return Rows(values, self.rows.norm, self.rows.lost), places
+
+    def remember(self, rows: Rows) -> None:
+        """Keep what a pass found out about the vectors."""
+        self.rows.norm, self.rows.lost = rows.norm, rows.lost
+
+
+def part(key: Key, load: Callable[[Key], tuple[Any, NDArray[Any]]], nbytes: int, keep: bool) -> Part:
+    """A part whose vectors are kept in memory, or read again in every pass."""
+    if not keep:
+        return Part(key, load, nbytes, Rows(None))
+    values, places = load(key)
+    return Part(key, load, nbytes, Rows(values), places)
