@@ -63,14 +63,16 @@ CONCEPT_STATISTICS = Schema(
             "central_token",
             ("run", "layer", "concept_id", "rank"),
             "int64",
-            "index in the CONCEPTS dataset of the token nearest to the centroid of each of its most central words, "
-            "nearest first; -1 where it has fewer words",
+            "index in the CONCEPTS dataset of the token nearest to the centroid of each of its most central words "
+            "(spellings), nearest first; -1 where it has fewer words",
         ),
         Variable("empty", ("run", "layer"), "int32", "concepts without a token", units="count"),
         Variable("smallest", ("run", "layer"), "int64", "tokens of the smallest concept that has any", units="count"),
         Variable("median", ("run", "layer"), "float64", "median of the tokens of the concepts", units="count"),
         Variable("largest", ("run", "layer"), "int64", "tokens of the largest concept", units="count"),
-        Variable("entropy", ("run", "layer"), "float64", "entropy of the concepts' sizes divided by log k, in [0, 1]"),
+        Variable(
+            "entropy", ("run", "layer"), "float64", "entropy of the concepts' sizes / log k, in [0, 1]; NaN for k = 1"
+        ),
         Variable(
             "explained_variance", ("run", "layer"), "float64", "1 - inertia / scatter, in [0, 1]; NaN where not known"
         ),

@@ -16,9 +16,10 @@ from schemas.counts import LANGUAGE_COUNT
 ROOT = Path(__file__).parents[1]
 LAYERS = ["schemas", "engine.kernels", "engine", "jobs"]  # low to high
 STAGES = {
-    f"engine.{stage}"
-    for stage in ("corpus", "links", "activations", "concepts", "dictionary", "calign", "colap", "results")
-}
+    f"engine.{stage}" for stage in (
+        "corpus", "links", "activations", "concepts", "statistics", "dictionary", "calign", "colap", "results"
+    )
+}  # fmt: skip
 OWNER = {  # heavy library -> the one module, or package, that may import it
     "zarr": "engine.store",
     "torch": "engine.model",
