@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from engine import backend, kmeans, paths, store
 from engine.checkpoints import Checkpoints
 from engine.kernels.shards import shard_ranges
-from engine.parts import ROW_BYTES, STATE_BYTES, Layer, Moments, Part, Run, part
-from engine.workers.protocol import Held, Workers
+from engine.parts import Layer, Moments, Part, Run, Together, fitting, part
+from engine.workers.protocol import Workers
 from schemas import study
 from schemas.concepts import CONCEPTS
-from schemas.errors import BudgetError, InputError
+from schemas.errors import InputError
 from schemas.task import Key
-
-MODEL_COPIES = 6
-"""Float64 copies of the centroids of a run that exist at once: those before and after, sums, and what a pass makes."""
 
 
 @dataclass(frozen=True)
@@ -64,60 +61,20 @@ class Clustering:
         every = [(k, settings.seed + restart) for k in self.ks for restart in range(settings.restarts)]
         return [Run(number, k, seed) for number, (k, seed) in enumerate(every)]
 
+    def stored_bytes(self, settings: study.Concepts) -> int:
+        """Bytes on disk, about."""
+        runs = settings.restarts * len(self.layers)
+        concepts = sum(4 * k * self.hidden for k in self.ks)
+        return runs * (8 * self.stops[-1] * len(self.ks) + concepts) + 24 * self.stops[-1]
+
     def layer_bytes(self) -> int:
         """Bytes of the vectors of one layer in memory."""
         return self.stops[-1] * self.hidden * self.itemsize
 
-    def model_bytes(self, k: int) -> int:
-        """Bytes of everything that has the size of the centroids of one run."""
-        return MODEL_COPIES * k * self.hidden * 8
-
-
-@dataclass(frozen=True)
-class Together:
-    """What is clustered in one go."""
-
-    layers: int
-    """Layers that advance together."""
-    runs: tuple[tuple[Run, ...], ...]
-    """Runs that advance together."""
-    keep: bool
-    """Whether vectors stay in memory."""
-    nbytes: int
-    """Bytes that are held for it."""
-
 
 def together(task: Clustering, runs: Sequence[Run], memory: int) -> Together:
-    """As much at once as fits the memory (bytes) of the workers; vectors first, then runs, then layers.
-
-    Raises
-    ------
-    BudgetError
-        Not even what is remembered of one run fits.
-    """
-    tokens = task.stops[-1]
-
-    def needed(some: Sequence[Run], keep: bool) -> int:
-        held = task.layer_bytes() if keep else 0
-        return held + tokens * (ROW_BYTES + STATE_BYTES * len(some)) + sum(task.model_bytes(run.k) for run in some)
-
-    largest = max(runs, key=lambda run: run.k)
-    for keep in (True, False):
-        if (least := needed([largest], keep)) <= memory:
-            groups: list[list[Run]] = []
-            for run in runs:
-                if groups and needed([*groups[-1], run], keep) <= memory:
-                    groups[-1].append(run)
-                else:
-                    groups.append([run])
-            most = max(needed(group, keep) for group in groups)
-            layers = max(1, memory // most) if keep and len(groups) == 1 else 1
-            return Together(layers, tuple(tuple(group) for group in groups), keep, layers * most)
-    raise BudgetError(
-        f"{task.path}: {tokens} vectors and {largest.k} concepts need {least / 2**20:.0f} MiB to be clustered even if "
-        f"vectors are read again in every pass, and the workers may hold {memory / 2**20:.0f} MiB; raise memory in the "
-        "machine file, use more workers, or lower concepts.k"
-    )
+    """As much of a selection at once as fits the memory (bytes) of the workers; see `fitting`."""
+    return fitting(task.stops[-1], task.hidden, task.itemsize, runs, len(task.layers), memory, task.path)
 
 
 def setup(task: Clustering, settings: study.Concepts, **provenance: Any) -> None:

@@ -2,7 +2,7 @@
 
 Lloyd's algorithm with scikit-learn's rules: stop when no row changes concept, or when the summed squared shift of the
 centroids falls to tolerance × mean variance; an empty concept takes the row farthest from its centroid. Centroids are
-float64 means of exact sums (`engine.kernels.lloyd`), so every bit of them follows from rows and first centroids: the
+float64 means of exact sums (`engine.kernels.sums`), so every bit of them follows from rows and first centroids: the
 number of workers, what they remember, and what was lost with one of them never show.
 """
 
@@ -19,12 +19,17 @@ from numpy.typing import NDArray
 from engine import backend, seeding
 from engine.checkpoints import Checkpoints
 from engine.kernels import lloyd
-from engine.kernels.lloyd import Difference, State
+from engine.kernels.lloyd import State
+from engine.kernels.shards import blocks
+from engine.kernels.sums import Difference, difference
 from engine.parts import Layer, Moments, Part, Run
 from engine.workers.protocol import Held, Workers
 from schemas.errors import InputError
 from schemas.study import Concepts
 from schemas.task import Key
+
+MOMENT_ROWS = 1024
+"""Rows that are added up at once; part of the last bits of the moments, which decide when to stop."""
 
 
 @dataclass
@@ -68,6 +73,7 @@ class Model:
         name = "_prepared_before" if before else "_prepared"
         if name not in vars(self):
             exact, older = (self.before, None) if before else (self.centroids, self.before)
+            assert exact is not None
             mean = backend.to_device(self.mean, xp)
             older = None if older is None else backend.to_device(older, xp)
             vars(self)[name] = lloyd.Centroids(backend.to_device(exact, xp), older, mean, products, xp=xp)
@@ -99,7 +105,7 @@ def _moments(key: Key, part: Part) -> Moments:
     values = rows.values
     hidden = values.shape[1]
     found = Moments(0, np.zeros(hidden), np.zeros(hidden), 0.0, str(np.dtype(str(values.dtype))))
-    for at in lloyd.blocks(len(values)):
+    for at in blocks(len(values), MOMENT_ROWS):
         exact = backend.to_host(values[at], xp).astype(np.float64)
         found += Moments(
             len(exact), exact.sum(axis=0), (exact * exact).sum(axis=0), float(np.abs(exact).max()), found.dtype
@@ -249,7 +255,7 @@ def sweep(key: Key, part: Part, passes: Mapping[Layer, Pass]) -> dict[int, Diffe
     found = {}
     for model in wanted.models:
         labels, now = old.get(model.number), after[model.number].label
-        change = lloyd.difference(rows.values, None if model.whole else labels, now, model.k, wanted.unit, xp=xp)
+        change = difference(rows.values, None if model.whole else labels, now, model.k, wanted.unit, xp=xp)
         if model.whole and labels is not None:
             change = replace(change, moved=int((labels != now).sum()))
         found[model.number] = change
@@ -306,13 +312,15 @@ def label(key: Key, part: Part, passes: Mapping[Layer, Pass]) -> tuple[NDArray[n
     return places, found
 
 
-def final(fits: Mapping[Layer, list[Fit]], known: Mapping[Layer, Moments], precision: str) -> dict[Layer, Pass]:
-    """The last pass: every vector to its nearest centroid, as stored in float32."""
+def final(
+    fits: Mapping[Layer, list[Fit]], known: Mapping[Layer, Moments], precision: str, dtype: Any = np.float32
+) -> dict[Layer, Pass]:
+    """The last pass: every vector to its nearest centroid, rounded to the type that is given out."""
     passes = {}
     for layer, of in fits.items():
         models = []
         for one in of:
-            stored = one.centroids.astype(np.float32).astype(np.float64)
+            stored = one.centroids.astype(dtype).astype(np.float64)
             before = one.before if one.before is not None else one.centroids
             models.append(Model(replace(one, centroids=stored, before=before), known[layer].mean))
         passes[layer] = Pass(tuple(models), known[layer].unit, precision)

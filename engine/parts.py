@@ -1,14 +1,19 @@
 """Parts of a layer on a worker: their vectors, held or read again, and what is remembered of them between passes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.lloyd import Rows, State, grid
+from engine.kernels.lloyd import Rows, State
+from engine.kernels.sums import grid
+from schemas.errors import BudgetError
 from schemas.task import Key
+
+MODEL_COPIES = 6
+"""Float64 copies of the centroids of a run that exist at once: those before and after, sums, and what a pass makes."""
 
 ROW_BYTES = 8
 """Bytes that are remembered of every vector."""
@@ -68,6 +73,62 @@ class Moments:
     def unit(self) -> float:
         """Grid of exact sums."""
         return grid(self.largest, self.count, self.dtype)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What is clustered in one go."""
+
+    layers: int
+    """Layers that advance together."""
+    runs: tuple[tuple[Run, ...], ...]
+    """Runs that advance together."""
+    keep: bool
+    """Whether vectors stay in memory."""
+    nbytes: int
+    """Bytes that are held for it."""
+
+
+def fitting(
+    tokens: int, hidden: int, itemsize: int, runs: Sequence[Run], layers: int, memory: int, name: str
+) -> Together:
+    """As much at once as fits the memory (bytes) of the workers: vectors first, then runs, then layers.
+
+    Parameters
+    ----------
+    tokens, hidden, itemsize
+        Vectors of a layer, numbers of a vector, bytes of a number.
+    name
+        What is clustered, for messages.
+
+    Raises
+    ------
+    BudgetError
+        Not even what is remembered of one run fits.
+    """
+
+    def needed(some: Sequence[Run], keep: bool) -> int:
+        held = tokens * hidden * itemsize if keep else 0
+        models = sum(MODEL_COPIES * run.k * hidden * 8 for run in some)
+        return held + tokens * (ROW_BYTES + STATE_BYTES * len(some)) + models
+
+    largest = max(runs, key=lambda run: run.k)
+    for keep in (True, False):
+        if needed([largest], keep) <= memory:
+            groups: list[list[Run]] = []
+            for run in runs:
+                if groups and needed([*groups[-1], run], keep) <= memory:
+                    groups[-1].append(run)
+                else:
+                    groups.append([run])
+            most = max(needed(group, keep) for group in groups)
+            most_layers = min(layers, memory // most) if keep and len(groups) == 1 else 1
+            return Together(most_layers, tuple(tuple(group) for group in groups), keep, most_layers * most)
+    raise BudgetError(
+        f"{name}: {tokens} vectors and {largest.k} concepts need {needed([largest], False) / 2**20:.1f} MiB to be "
+        f"clustered even if vectors are read again in every pass, and {memory / 2**20:.1f} MiB may be held; raise the "
+        "memory, use more workers, or lower the number of concepts"
+    )
 
 
 @dataclass

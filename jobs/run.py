@@ -18,7 +18,7 @@ from jobs.layout import Layout
 from jobs.plan import check_budget
 from jobs.stages import Stage, Text
 from jobs.tasks import Context
-from schemas.corpus import CORPUS, SELECTION
+from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.errors import InputError
 from schemas.study import Study, digest

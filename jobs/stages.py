@@ -9,11 +9,11 @@ from engine import store
 from engine.activations import BLOCKS, Extraction, layers_of
 from engine.concepts import Clustering
 from engine.corpus import measure, stored_sizes
-from engine.kernels.lloyd import BLOCK_ROWS, SUM_ROWS
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
 from engine.text import BLOCK
+from jobs import clustering
 from jobs.layout import Layout
 from jobs.tasks import Context, Vectors
 from schemas.corpus import CORPUS, SELECTION
@@ -310,12 +310,17 @@ def selections(study: Study) -> dict[str, tuple[str, ...]]:
     return {lang: (lang,) for lang in study.corpus.files} | {"+".join(group): group for group in study.language_sets}
 
 
-def _concepts(context: Context, text: Text, holdable: int) -> Stage:
+def clusterings(context: Context, text: Text) -> list[Clustering]:
+    """What is clustered: one for each checkpoint, stack and selection.
+
+    Raises
+    ------
+    InputError
+        Fewer words are selected than concepts wanted.
+    """
     study = context.study
     settings = study.concepts
-    keys: list[Key] = []
-    clusterings = []
-    nbytes = memory = 0
+    found = []
     for name, checkpoint in study.checkpoints.items():
         hidden = describe(checkpoint.model).hidden
         for stack in study.activations.stacks:
@@ -326,30 +331,34 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
                         f"{selection}: {stops[-1]} vectors cannot form {settings.k} concepts; lower concepts.k or "
                         "select more words"
                     )
-                layers = context.extractions[name, stack, languages[0]].wanted.layers
-                clustering = Clustering(
-                    context.layout.concepts(name, stack, selection),
-                    tuple(context.layout.activations(name, stack, lang) for lang in languages),
-                    languages,
-                    tuple(int(s) for s in stops),
-                    hidden,
-                    _itemsize(study),
-                    layers,
-                    (name, stack, selection),
-                    study.activations.shard_tokens,
-                    (settings.k,),
+                found.append(
+                    Clustering(
+                        context.layout.concepts(name, stack, selection),
+                        tuple(context.layout.activations(name, stack, lang) for lang in languages),
+                        languages,
+                        tuple(int(s) for s in stops),
+                        hidden,
+                        _itemsize(study),
+                        context.extractions[name, stack, languages[0]].wanted.layers,
+                        (name, stack, selection),
+                        study.activations.shard_tokens,
+                        (settings.k,),
+                    )
                 )
-                clusterings.append(clustering)
-                threads = context.extractions[name, stack, languages[0]].threads
-                keys += [Key("concepts", (*clustering.part, str(layer))) for layer in layers]
-                model = settings.k * hidden * 4
-                nbytes += settings.restarts * len(layers) * (int(stops[-1]) * 4 + model)
-                held = min(len(layers) * clustering.layer_bytes(), holdable)
-                sample = min(int(stops[-1]), max(settings.seeding_tokens, 10 * settings.k)) * hidden
-                block = SUM_ROWS * hidden * 12 + BLOCK_ROWS * settings.k * 4
-                working = threads * (20 * sample + block + 4 * model)
-                memory = max(memory, held + len(layers) * (6 * model + _itemsize(study) * sample) + working)
-    return Stage("concepts", tuple(keys), nbytes, _PROCESS + memory, tuple(clusterings))
+    return found
+
+
+def _concepts(context: Context, text: Text, holdable: int) -> Stage:
+    settings = context.study.concepts
+    found = clusterings(context, text)
+    threads = next(iter(context.extractions.values())).threads
+    return Stage(
+        "concepts",
+        tuple(Key("concepts", (*task.part, str(layer))) for task in found for layer in task.layers),
+        sum(task.stored_bytes(settings) for task in found),
+        _PROCESS + max(clustering.memory(task, settings, holdable, threads) for task in found),
+        tuple(found),
+    )
 
 
 def _counts(context: Context, text: Text) -> Stage:

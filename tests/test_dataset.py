@@ -48,7 +48,7 @@ def example(schema: Schema) -> dict[str, Any]:
 def test_schemas__create_explains_itself_and_validates(schema: Schema) -> None:
     dataset = schema.create(example(schema), made_by="test")
     assert schema.validate(dataset) is dataset
-    assert dataset.attrs["format_version"] == FORMAT_VERSION
+    assert dataset.attrs["format_version"] == schema.version
     assert dataset.attrs["colign_dataset"] == schema.name
     assert dataset.attrs["comment"] == schema.meaning
     assert dataset.attrs["made_by"] == "test"

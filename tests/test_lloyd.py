@@ -1,132 +1,244 @@
-"""One sweep against brute force, in any parts, on host and device arrays."""
+"""The kernel of K-means against brute force in float64: labels to the bit, bounds that hold, sums without rounding."""
 
+from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import backend
 from engine.kernels import lloyd
+from engine.kernels.sums import difference, grid
 from tests.oracles.kmeans import DEVICE_MODULE, Device
+
+PRECISIONS = ["auto", "float32"]
 
 
 def problem(rows: int, k: int, hidden: int, seed: int, dtype: str = "float16") -> tuple[np.ndarray, ...]:
-    """Rows, their mean and centroids less the mean; many rows lie near one centroid."""
-    random = np.random.default_rng(seed)
-    centres = random.normal(scale=3, size=(k, hidden))
-    values = (centres[random.integers(k, size=rows)] + random.normal(size=(rows, hidden)) + 1.5).astype(dtype)
-    mean = np.full(hidden, 1.5, np.float32)
-    return values, mean, centres.astype(np.float32)
+    """Vectors far from the origin around centroids, some centroids equal, some vectors halfway between two."""
+    rng = np.random.default_rng(seed)
+    centroids = rng.normal(size=(k, hidden)) + 5
+    centroids[rng.integers(k)] = centroids[0]
+    values = centroids[rng.integers(k, size=rows)] + rng.normal(scale=0.3, size=(rows, hidden))
+    if rows:
+        half = rng.integers(rows, size=rows // 5)
+        values[half] = (centroids[rng.integers(k, size=len(half))] + centroids[rng.integers(k, size=len(half))]) / 2
+    return values.astype(dtype), np.full(hidden, 5, np.float32), centroids
 
 
-def distances(values: np.ndarray, mean: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """(row, concept) squared distances in float64, by differences."""
-    centred = (values.astype(np.float32) - mean).astype(np.float64)
-    return ((centred[:, None, :] - centroids[None].astype(np.float64)) ** 2).sum(axis=2)
+def nearest(values: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First nearest centroid of every row, and squared distances (row, concept), by differences in float64."""
+    gap = values.astype(np.float64)[:, None] - centroids[None]
+    squared = (gap * gap).sum(axis=2)
+    return squared.argmin(axis=1), squared
+
+
+def advanced(
+    rows: lloyd.Rows,
+    mean: np.ndarray,
+    centroids: np.ndarray,
+    before: np.ndarray | None,
+    state: lloyd.State | None,
+    precision: str,
+) -> lloyd.State:
+    """One run, one step."""
+    products = backend.products(np, precision)
+    prepared = lloyd.Centroids(centroids, before, mean, products)
+    return lloyd.advance(rows, mean, [(prepared, state)], products)[0]
 
 
 problems = st.builds(
     problem,
     st.integers(0, 60),
-    st.integers(1, 9),
+    st.integers(1, 40),
     st.integers(1, 20),
     st.integers(0, 10**6),
     st.sampled_from(["float16", "float32"]),
 )
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @given(problems)
-def test_nearest__no_centroid_is_nearer(given_: tuple[np.ndarray, ...]) -> None:
+def test_advance__from_nothing_finds_the_first_nearest(precision: str, given_: tuple[np.ndarray, ...]) -> None:
     values, mean, centroids = given_
-    labels = lloyd.nearest(values, mean, centroids)
-    squared = distances(values, mean, centroids)
-    assert labels.dtype == np.int32
-    found = squared[np.arange(len(values)), labels]
-    np.testing.assert_allclose(found, squared.min(axis=1), rtol=1e-4, atol=1e-4)
+    state = advanced(lloyd.Rows(values), mean, centroids, None, None, precision)
+    assert state.label.dtype == np.int32
+    assert state.label.tolist() == nearest(values, centroids)[0].tolist()
 
 
-def test_nearest__the_first_of_equal_centroids() -> None:
-    centroids = np.array([[9, 9], [1, 2], [1, 2], [-1, -2]], np.float32)
-    rows = np.array([[1, 2], [2, 2]], np.float16)
-    assert lloyd.nearest(rows, np.zeros(2, np.float32), centroids).tolist() == [1, 1]
-
-
-@given(problems)
-def test_sums_by_label__equals_a_loop(given_: tuple[np.ndarray, ...]) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+@given(problems, st.lists(st.sampled_from([0.0, 1e-7, 1e-3, 0.03, 0.3, 3.0]), min_size=1, max_size=6), st.data())
+def test_advance__step_by_step_labels_and_bounds_hold(
+    precision: str, given_: tuple[np.ndarray, ...], steps: list[float], data: st.DataObject
+) -> None:
     values, mean, centroids = given_
-    labels = lloyd.nearest(values, mean, centroids)
-    expected = np.zeros(centroids.shape)
-    for row, label in zip(values.astype(np.float32) - mean, labels, strict=True):
-        expected[label] += row
-    np.testing.assert_allclose(lloyd.sums_by_label(values, mean, labels, len(centroids)), expected, atol=1e-9)
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    rows, state, before = lloyd.Rows(values), None, None
+    for size in [0.0, *steps]:
+        some = rng.random(len(centroids)) < data.draw(st.sampled_from([0.05, 0.5, 1]))
+        now = centroids + some[:, None] * rng.normal(scale=size, size=centroids.shape)
+        state = advanced(rows, mean, now, before, state, precision)
+        label, squared = nearest(values, now)
+        assert state.label.tolist() == label.tolist()
+        distance = np.sqrt(squared)
+        every = np.arange(len(values))
+        assert (state.upper >= distance[every, label]).all()
+        distance[every, label] = np.inf
+        assert (state.lower <= distance.min(axis=1, initial=np.inf)).all()
+        centroids, before = now, now
 
 
-@given(problems, st.lists(st.integers(0, 60), max_size=4))
-def test_sweep__parts_add_up_to_the_whole_bit_for_bit(given_: tuple[np.ndarray, ...], cuts: list[int]) -> None:
-    values, mean, centroids = given_
-    values = values.astype(np.float16)  # sums of float16 numbers are exact in float64
-    whole = lloyd.sweep(values, mean, centroids)
-    bounds = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
-    parts = [lloyd.sweep(values[a:b], mean, centroids) for a, b in pairwise(bounds)]
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("hidden", "k", "scale", "offset"),
+    [(768, 200, 1.0, 0.0), (768, 64, 0.01, 30.0), (300, 33, 100.0, 0.0), (40, 300, 1.0, 1000.0), (768, 200, 1e-4, 0.0)],
+)
+def test_advance__many_rows_of_many_numbers(precision: str, hidden: int, k: int, scale: float, offset: float) -> None:
+    rng = np.random.default_rng(hidden + k)
+    values = (offset + scale * rng.normal(size=(lloyd.BLOCK_ROWS + 17, hidden))).astype(np.float16)
+    mean = values.astype(np.float64).mean(axis=0).astype(np.float32)
+    centroids = values[rng.choice(len(values), k, replace=False)].astype(np.float64)
+    centroids[0] *= 50  # far from all: its norm must not spoil the bounds of others
+    rows, state, before = lloyd.Rows(values), None, None
+    for _ in range(5):
+        state = advanced(rows, mean, centroids, before, state, precision)
+        squared = (values.astype(np.float64) ** 2).sum(axis=1)[:, None] - 2 * values.astype(np.float64) @ centroids.T
+        squared += (centroids**2).sum(axis=1)
+        found = squared[np.arange(len(values)), state.label]
+        np.testing.assert_allclose(found, squared.min(axis=1), atol=1e-10 * (squared.max() + offset**2 * hidden))
+        before = centroids
+        sums = np.zeros_like(centroids)
+        np.add.at(sums, state.label, values.astype(np.float64))
+        counts = np.bincount(state.label, minlength=k)
+        centroids = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
+
+
+def test_advance__several_runs_share_a_pass() -> None:
+    values, mean, centroids = problem(3000, 30, 12, 5)
+    products = backend.products(np, "auto")
+    some = [centroids, centroids[:7], centroids[3:]]
+    runs = [(lloyd.Centroids(c, None, mean, products), None) for c in some]
+    together = lloyd.advance(lloyd.Rows(values), mean, runs, products)
+    for c, state in zip(some, together, strict=True):
+        assert state.label.tolist() == advanced(lloyd.Rows(values), mean, c, None, None, "auto").label.tolist()
+
+
+def test_advance__moves_little_and_looks_at_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    centroids = rng.normal(size=(300, 64)) * 3
+    values = (centroids[rng.integers(300, size=4000)] + rng.normal(size=(4000, 64))).astype(np.float16)
+    rows, mean = lloyd.Rows(values), np.zeros(64, np.float32)
+    state = advanced(rows, mean, centroids, None, None, "auto")
+    seen = []
+    compare = lloyd._compare
+
+    def counted(block: Any, centroids: Any, state: Any, at: np.ndarray, count: int, xp: Any) -> None:
+        seen.append(len(at) * count)
+        compare(block, centroids, state, at, count, xp)
+
+    monkeypatch.setattr(lloyd, "_compare", counted)
+    now = centroids.copy()
+    now[:3] += 0.05
+    advanced(rows, mean, now, centroids, state, "auto")
+    assert sum(seen) < 0.1 * 4000 * 300
+
+
+@given(problems, st.integers(1, 3))
+def test_difference__equals_a_loop(given_: tuple[np.ndarray, ...], seed: int) -> None:
+    values, _, centroids = given_
+    k = len(centroids)
+    rng = np.random.default_rng(seed)
+    before, after = rng.integers(k, size=(2, len(values))).astype(np.int32)
+    unit = grid(float(np.abs(values).max(initial=0)), len(values), values.dtype)
+    for old in (None, before):
+        found = difference(values, old, after, k, unit)
+        sums, counts = np.zeros(centroids.shape), np.zeros(k, np.int64)
+        for i, row in enumerate(values.astype(np.float64)):
+            if old is None or old[i] != after[i]:
+                sums[after[i]] += row
+                counts[after[i]] += 1
+                if old is not None:
+                    sums[old[i]] -= row
+                    counts[old[i]] -= 1
+        dense = np.zeros(centroids.shape)
+        dense[found.concepts] = found.sums
+        np.testing.assert_allclose(dense, sums, atol=1e-12)
+        assert np.array_equal(np.bincount(found.concepts, found.counts, minlength=k), counts)
+        assert found.moved == (len(values) if old is None else (old != after).sum())
+
+
+@given(
+    st.integers(0, 10**6), st.sampled_from(["float16", "float32"]), st.lists(st.integers(0, 200), max_size=4),
+    st.floats(1e-4, 1e3),
+)  # fmt: skip
+def test_difference__parts_in_any_order_and_steps_have_the_bits_of_the_whole(
+    seed: int, dtype: str, cuts: list[int], scale: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = (rng.normal(size=(200, 3)) * scale * 10.0 ** rng.integers(-3, 2, size=(200, 1))).astype(dtype)
+    values[~np.isfinite(values)] = 1
+    unit = grid(float(np.abs(values).max()), 200, dtype)
+    first, second = rng.integers(6, size=(2, 200)).astype(np.int32)
+    whole = difference(values, None, second, 6, unit)
+    bounds = sorted({0, *cuts, 200})
+    parts = [difference(values[a:b], None, first[a:b], 6, unit) for a, b in pairwise(bounds)]
+    parts += [difference(values[a:b], first[a:b], second[a:b], 6, unit) for a, b in pairwise(bounds)]
+    rng.shuffle(parts)
     total = parts[0]
     for part in parts[1:]:
         total = total + part
-    np.testing.assert_array_equal(total.sums, whole.sums)
-    np.testing.assert_array_equal(total.counts, whole.counts)
-    assert whole.counts.sum() == len(values)
+    dense = np.zeros((6, 3))
+    dense[total.concepts] = total.sums
+    assert np.array_equal(dense[whole.concepts], whole.sums)
+    for concept, summed in zip(whole.concepts, whole.sums, strict=True):
+        exact = [sum((Fraction(float(v)) for v in column), Fraction()) for column in values[second == concept].T]
+        for found, expected in zip(summed, exact, strict=True):
+            rounding = 0 if unit == 0 else unit / 2 * (second == concept).sum()
+            assert abs(Fraction(float(found)) - expected) <= Fraction(rounding)
 
 
-def test_sweep__the_digest_changes_with_one_label() -> None:
-    values, mean, centroids = problem(3000, 5, 8, 0)
-    once = lloyd.sweep(values, mean, centroids)
-    assert once.labels == lloyd.sweep(values, mean, centroids).labels
-    moved = values.copy()
-    moved[2999] = centroids[(lloyd.nearest(values, mean, centroids)[2999] + 1) % 5] + mean
-    assert once.labels != lloyd.sweep(moved, mean, centroids).labels
-
-
-@given(problems)
-def test_squared_distances__equals_a_loop(given_: tuple[np.ndarray, ...]) -> None:
-    values, mean, centroids = given_
-    labels = lloyd.nearest(values, mean, centroids)
-    expected = distances(values, mean, centroids)[np.arange(len(values)), labels]
-    found = lloyd.squared_distances(values, mean, centroids, labels)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+def test_squared_distances__have_the_same_bits_alone_and_among_others() -> None:
+    rng = np.random.default_rng(1)
+    values, centroids = rng.normal(size=(500, 77)).astype(np.float16), rng.normal(size=(9, 77))
+    labels = rng.integers(9, size=500)
+    found = lloyd.squared_distances(values, centroids, labels)
+    np.testing.assert_allclose(found, nearest(values, centroids)[1][np.arange(500), labels], rtol=1e-12)
+    for i in (0, 3, 499):
+        alone = lloyd.squared_distances(values[i : i + 1], centroids, labels[i : i + 1])
+        assert alone[0] == found[i]
+        assert lloyd.squared_distances(values, centroids, labels[i : i + 1], np.array([i]))[0] == found[i]
 
 
 @given(problems, st.integers(1, 70))
 def test_farthest__by_falling_distance(given_: tuple[np.ndarray, ...], count: int) -> None:
-    values, mean, centroids = given_
-    labels = lloyd.nearest(values, mean, centroids)
-    squared = distances(values, mean, centroids)[np.arange(len(values)), labels]
-    order = sorted(range(len(values)), key=lambda i: -squared[i])[:count]
-    distance, label, row = lloyd.farthest(values, mean, centroids, labels, count)
-    np.testing.assert_allclose(distance, squared[order], rtol=1e-9, atol=1e-12)
-    assert label.tolist() == labels[order].tolist()
-    np.testing.assert_allclose(row, values[order].astype(np.float32) - mean, rtol=1e-6)
-
-
-def test_blocks__more_rows_than_a_block_equal_brute_force() -> None:
-    values, mean, centroids = problem(2 * lloyd.BLOCK_ROWS + 17, 12, 16, 3)
-    squared = distances(values, mean, centroids)
-    labels = lloyd.nearest(values, mean, centroids)
-    np.testing.assert_array_equal(labels, squared.argmin(axis=1))
-    np.testing.assert_allclose(lloyd.squared_distances(values, mean, centroids, labels), squared.min(axis=1), rtol=1e-9)
+    values, _, centroids = given_
+    labels, squared = nearest(values, centroids)
+    own = squared[np.arange(len(values)), labels]
+    order = sorted(range(len(values)), key=lambda i: -own[i])[:count]
+    distance, label, row = lloyd.farthest(values, centroids, labels, count)
+    np.testing.assert_allclose(distance, own[order], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(squared[order, label] if order else distance, distance, rtol=1e-9, atol=1e-12)
+    assert row.shape == (len(order), values.shape[1])
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1024, 2500])
-def test_sweep__device_arrays_give_the_same(rows: int) -> None:
-    values, mean, centroids = problem(rows, 7, 12, 4)
+def test_advance__device_arrays_give_the_same(rows: int) -> None:
+    values, mean, centroids = problem(rows, 37, 12, 4)
+    host = advanced(lloyd.Rows(values), mean, centroids, None, None, "auto")
+    products = backend.DeviceProducts(DEVICE_MODULE)
     on_device = [array.view(Device) for array in (values, mean, centroids)]
-    host, device = lloyd.sweep(values, mean, centroids), lloyd.sweep(*on_device, xp=DEVICE_MODULE)
-    assert type(device.sums) is np.ndarray
-    np.testing.assert_allclose(device.sums, host.sums, atol=1e-9)
-    np.testing.assert_array_equal(device.counts, host.counts)
-    assert device.labels == host.labels
-    labels = lloyd.nearest(values, mean, centroids)
-    once = lloyd.farthest(values, mean, centroids, labels, 3)
-    other = lloyd.farthest(*on_device, labels.view(Device), 3, xp=DEVICE_MODULE)
-    for one, two in zip(once, other, strict=True):
-        np.testing.assert_allclose(np.asarray(two), one, atol=1e-9)
+    prepared = lloyd.Centroids(on_device[2], None, on_device[1], products, xp=DEVICE_MODULE)
+    rows_there = lloyd.Rows(on_device[0])
+    (state,) = lloyd.advance(rows_there, on_device[1], [(prepared, None)], products, xp=DEVICE_MODULE)
+    assert np.asarray(state.label).tolist() == host.label.tolist()
+    now = centroids + 0.01
+    moved = lloyd.Centroids(now.view(Device), on_device[2], on_device[1], products, xp=DEVICE_MODULE)
+    (state,) = lloyd.advance(rows_there, on_device[1], [(moved, state)], products, xp=DEVICE_MODULE)
+    assert np.asarray(state.label).tolist() == nearest(values, now)[0].tolist()
+    change = difference(on_device[0], None, state.label, 37, 0.0, xp=DEVICE_MODULE)
+    expected = difference(values, None, np.asarray(state.label), 37, 0.0)
+    assert type(change.sums) is np.ndarray
+    assert np.array_equal(change.sums, expected.sums)

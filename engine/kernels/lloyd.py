@@ -1,4 +1,4 @@
-"""Lloyd's algorithm on one part: the exact nearest centroid of every row, and the exact sums of those that moved.
+"""Lloyd's algorithm on one part: the exact nearest centroid of every row.
 
 A label is the concept of least squared distance in float64, the first one of equal ones. That defines it by rows and
 centroids alone, so how it is found never shows: products in float32, or less, name the candidates; a bound on their
@@ -6,19 +6,16 @@ error says which rows have several; those are settled in float64. Between iterat
 2010) say which centroids can have come nearer: with `margin` = lower - upper, only those that moved by at least the
 margin. Centroids sorted by how far they moved turn that into a product with the first few columns.
 
-Sums are exact: rows are rounded to a grid so coarse that no sum of them is rounded again (Demmel and Nguyen, ARITH
-2013), and so fine that float16 rows are not rounded at all. Exact sums have no order, hence the same bits from any
-parts, workers and devices, and from differences as from whole sums.
-
 Every function takes the array module `xp` (numpy or cupy) of its arrays.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from scipy import sparse
+
+from engine.kernels.shards import blocks
 
 BLOCK_ROWS = 1024
 """Rows of a block: its scores and float32 rows stay in the caches. Changes no bit of the result."""
@@ -32,12 +29,15 @@ _EDGES = (16, 48, 128)
 _MOST = 0.7
 """Share of a block's rows from which all of them are compared: picking them out costs more."""
 
+_UNKNOWN = 1e30
+"""Distance that was not measured yet."""
+
 _U32 = 2.0**-24
 """Largest relative error of a float32 operation."""
 
 
 class Products(Protocol):
-    """Products in float32 or less, on some device, with what their rounding can do. Results hold until the next call."""
+    """Products in float32 or less, and what their rounding can do. Results hold until the next call."""
 
     output: float
     """Largest relative rounding error of a product, beside float32's own."""
@@ -46,7 +46,7 @@ class Products(Protocol):
         """Float32 rows (row, hidden) less the mean (hidden)."""
 
     def hold(self, values: Any) -> tuple[Any, Any]:
-        """A float32 matrix (column, hidden) in the precision of the products, to be kept, and what `lost` says of it."""
+        """A float32 matrix (column, hidden) in the precision of the products, to keep, and what `lost` says of it."""
 
     def convert(self, values: Any) -> Any:
         """A float32 matrix (row, hidden) in the precision of the products."""
@@ -89,30 +89,6 @@ class State:
 
     def __getitem__(self, at: slice) -> "State":
         return State(self.label[at], self.upper[at], self.lower[at])
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What a pass changes of a run's sums, for the concepts that rows left or joined; `+` folds two of them."""
-
-    concepts: Any
-    """(touched) index of the concept, increasing."""
-    sums: Any
-    """(touched, hidden) float64 sums of the rows that joined less those that left."""
-    counts: Any
-    """(touched) int64 rows that joined less those that left."""
-    moved: int
-    """Rows that changed concept."""
-
-    def __add__(self, other: "Difference") -> "Difference":
-        concepts = np.union1d(self.concepts, other.concepts)
-        sums = np.zeros((len(concepts), self.sums.shape[1]))
-        counts = np.zeros(len(concepts), np.int64)
-        for one in (self, other):
-            at = np.searchsorted(concepts, one.concepts)
-            sums[at] += one.sums
-            counts[at] += one.counts
-        return Difference(concepts, sums, counts, self.moved + other.moved)
 
 
 class Centroids:
@@ -174,11 +150,6 @@ class _Block:
     """(row) as in `Rows`."""
 
 
-def blocks(rows: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
-    """Slices that hold every row exactly once, in order."""
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
-
-
 def advance(
     rows: Rows, mean: Any, runs: Sequence[tuple[Centroids, State | None]], products: Products, *, xp: Any = np
 ) -> list[State]:
@@ -208,7 +179,7 @@ def advance(
     if not known:
         rows.norm, rows.lost = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
     up = xp.float32(1 + (rows.values.shape[1] + 8) * _U32)
-    for at in blocks(count):
+    for at in blocks(count, BLOCK_ROWS):
         centred = products.centre(rows.values[at], mean)
         low = products.convert(centred)
         if not known:
@@ -242,7 +213,7 @@ def _first(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
     other = xp.where(label == centroids.order[best], second, top)
     state.label[:] = label
     state.lower[:] = _distance(block.norm, other + error, xp)
-    state.upper[:] = xp.inf  # the first update measures it
+    state.upper[:] = _UNKNOWN  # the first update measures it
 
 
 def _settle(exact: Any, rows: Any, near: Any, centroids: Centroids, own: Any | None, xp: Any) -> tuple[Any, Any, Any]:
@@ -298,7 +269,7 @@ def _update(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
     state.upper *= xp.float32(1 + 4 * _U32)
     # centroids that moved by the margin or more come first; rows without any keep their concept
     reach = _reach(state.upper, state.lower, drift, xp)
-    loose = xp.flatnonzero((reach > 0) & ((own_drift > 0) | ~xp.isfinite(state.upper)))
+    loose = xp.flatnonzero((reach > 0) & ((own_drift > 0) | (state.upper >= _UNKNOWN)))
     if len(loose):
         found = centroids.products.distances(block.centred, loose, centroids.centred, state.label[loose])
         found *= xp.float32(1 + centroids.relative)
@@ -347,60 +318,6 @@ def _compare(block: _Block, centroids: Centroids, state: State, at: Any, count: 
         others = _distance(norm[moved], scores[moved].max(axis=1) + error[moved], xp)
         lower[moved] = xp.minimum(xp.minimum(others, behind[moved]), ours[changed] * (1 - 4 * _U32))
     state.label[at], state.upper[at], state.lower[at] = label, upper, lower
-
-
-def difference(rows: Any, before: Any | None, after: Any, k: int, unit: float, *, xp: Any = np) -> Difference:
-    """What changes in the sums of k concepts when rows (row, hidden) go from labels (row) to others; None: from none.
-
-    Parameters
-    ----------
-    unit
-        Grid of the sums, see `grid`.
-    """
-    moved = xp.arange(len(after)) if before is None else xp.flatnonzero(before != after)
-    joined = after[moved]
-    touched = xp.unique(joined if before is None else xp.concatenate([joined, before[moved]]))
-    sums = xp.zeros((len(touched), rows.shape[1]), xp.float64)
-    counts = xp.zeros(len(touched), xp.int64)
-    for at in blocks(len(moved)):
-        values = rows[moved[at]].astype(xp.float64)
-        if unit:
-            values = xp.rint(values / unit) * unit
-        for sign, labels in ((1, joined), *(() if before is None else ((-1, before[moved]),))):
-            place = xp.searchsorted(touched, labels[at])
-            sums += _grouped(place, values, len(touched), sign, xp)
-            counts += sign * xp.bincount(place, minlength=len(touched))
-    host = (lambda array: array) if xp is np else (lambda array: array.get())
-    return Difference(host(touched), host(sums), host(counts), len(moved))
-
-
-def _grouped(place: Any, values: Any, groups: int, sign: int, xp: Any) -> Any:
-    """Sums (group, hidden) of values (row, hidden) by group; exact, so their order is free."""
-    if xp is np:
-        ones = np.full(len(place), float(sign))
-        return sparse.csr_array((ones, place, np.arange(len(place) + 1)), shape=(len(place), groups)).T.tocsr() @ values
-    return ((place[None, :] == xp.arange(groups)[:, None]).astype(xp.float64) * sign) @ values
-
-
-def grid(largest: float, rows: int, dtype: Any) -> float:
-    """Grid on which sums of rows are exact in float64; 0: numbers of this type lie on it already.
-
-    Parameters
-    ----------
-    largest
-        Largest absolute number of the rows.
-    rows
-        Number of rows that are added up, at most.
-
-    Examples
-    --------
-    >>> grid(60.0, 10**6, np.float16), grid(60.0, 10**6, np.float32) == 2.0**-27
-    (0.0, True)
-    """
-    exponent = int(np.frexp(max(largest, 2.0**-100) * max(rows, 1))[1])
-    unit = 2.0 ** (exponent - 53)
-    smallest = 2.0**-24 if np.dtype(dtype) == np.float16 else 0.0
-    return 0.0 if unit <= smallest else unit
 
 
 def farthest(rows: Any, centroids: Any, labels: Any, count: int, *, xp: Any = np) -> tuple[Any, Any, Any]:

@@ -49,6 +49,10 @@ class ClusterWorkers:
         self._cluster: LocalCluster | None = None
         self._ended = Event()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Workers are shared: a copy of an estimator that has them uses the same."""
+        return self
+
     def __enter__(self) -> Self:
         try:
             if isinstance(self._target, int):

@@ -20,6 +20,10 @@ class SerialWorkers:
     def __init__(self, threads: int = 1, memory: int = 2**30, products: str = "auto") -> None:
         self.threads, self.memory, self.products = threads, memory, products
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Workers are shared: a copy of an estimator that has them uses the same."""
+        return self
+
     def __enter__(self) -> Self:
         self._limits = threadpool_limits(limits=1)
         self._pool = ThreadPoolExecutor(self.threads)

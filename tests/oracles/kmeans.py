@@ -1,6 +1,5 @@
 """scikit-learn's K-means from given centroids, and a stand-in for cupy on machines without a GPU."""
 
-from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -42,25 +41,29 @@ class Device(np.ndarray):
         return self.view(np.ndarray).argmax(*args, **kwargs).view(type(self))
 
 
-def _on_device(function: Any) -> Any:
-    def bare(value: Any) -> Any:
-        if isinstance(value, list):
-            return [bare(item) for item in value]
-        return value.view(np.ndarray) if isinstance(value, Device) else value
+class _DeviceModule:
+    """Numpy's functions for `Device` arrays; types and constants are numpy's own, as cupy's are."""
 
-    def called(*args: Any, **kwargs: Any) -> Device:
-        return np.asarray(function(*map(bare, args), **kwargs)).view(Device)
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(np, name)
+        if isinstance(found, type) or not callable(found):
+            return found
 
-    return called
+        def bare(value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return type(value)(bare(item) for item in value)
+            if type(value) is np.ndarray and value.ndim and name not in ("asarray",):
+                raise TypeError(f"cupy's {name} of a host array")
+            return value.view(np.ndarray) if isinstance(value, Device) else value
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            result = found(*map(bare, args), **{key: bare(value) for key, value in kwargs.items()})
+            if isinstance(result, tuple):
+                return tuple(np.asarray(item).view(Device) for item in result)
+            return np.asarray(result).view(Device)
+
+        return called
 
 
-DEVICE_MODULE = SimpleNamespace(
-    float32=np.float32,
-    float64=np.float64,
-    int32=np.int32,
-    **{
-        name: _on_device(getattr(np, name))
-        for name in ("arange", "argsort", "ascontiguousarray", "asarray", "concatenate", "empty", "zeros")
-    },
-)
+DEVICE_MODULE = _DeviceModule()
 """Those functions of cupy that the kernels use, for `Device` arrays."""
