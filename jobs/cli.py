@@ -216,8 +216,8 @@ def verify_study(
 
 
 app.command("extract")(extract_vectors)
-app.command("import")(convert.import_activations)
-app.command("export")(convert.export_activations)
+app.command("import")(convert.import_file)
+app.command("export")(convert.export_file)
 
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:

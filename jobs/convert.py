@@ -1,10 +1,10 @@
-"""The commands that carry word vectors to and from other tools: `colign export` and `colign import`."""
+"""The commands that carry word vectors and concepts to and from other tools: `colign export` and `colign import`."""
 
 import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,36 +13,62 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from engine import paths
+from engine.exchange.clusters import ExchangedClusters, export_clusters, holds_clusters, import_clusters
 from engine.exchange.conceptx import export_conceptx, import_conceptx, vocab_of
 from engine.exchange.neurox_hdf5 import export_neurox_hdf5, import_neurox_hdf5
 from engine.exchange.neurox_json import export_neurox_json, import_neurox_json
 from engine.exchange.stream import Exchanged, Watch, kind
 from schemas.activations import ACTIVATIONS
+from schemas.concepts import CONCEPTS
+from schemas.dataset import Schema
 from schemas.errors import InputError
 
-Format = Literal["neurox-json", "neurox-hdf5", "conceptx"]
+Format = Literal["neurox-json", "neurox-hdf5", "conceptx", "conceptx-clusters"]
 
+
+@dataclass(frozen=True)
+class _Format:
+    """How files of a format are written and read."""
+
+    write: Callable[..., Exchanged | ExchangedClusters]
+    read: Callable[..., Exchanged | ExchangedClusters]
+    schema: Schema = ACTIVATIONS
+    """The store on the other side."""
+    writes: tuple[str, ...] = ()
+    """Options of `write` beside the layers."""
+    reads: tuple[str, ...] = ("dtype",)
+    """Options of `read` beside the layers."""
+    holds: str = "vectors"
+    """What a file holds beside words."""
+
+
+_FORMATS: dict[Format, _Format] = {
+    "neurox-json": _Format(export_neurox_json, import_neurox_json),
+    "neurox-hdf5": _Format(export_neurox_hdf5, import_neurox_hdf5),
+    "conceptx": _Format(export_conceptx, import_conceptx, writes=("vocab", "count_from"), reads=("vocab", "dtype")),
+    "conceptx-clusters": _Format(
+        export_clusters, import_clusters, CONCEPTS, writes=("k", "count_from"), reads=("language",), holds="clusters"
+    ),
+}
 _ENDINGS: dict[str, Format] = {
     ".json": "neurox-json",
     ".jsonl": "neurox-json",
     ".hdf5": "neurox-hdf5",
     ".h5": "neurox-hdf5",
     ".npy": "conceptx",
+    ".txt": "conceptx-clusters",
+    ".pkl": "conceptx-clusters",  # which says why it is not read
 }
-_EXPORTS: dict[Format, Callable[..., Exchanged]] = {
-    "neurox-json": export_neurox_json,
-    "neurox-hdf5": export_neurox_hdf5,
-    "conceptx": export_conceptx,
-}
-_IMPORTS: dict[Format, Callable[..., Exchanged]] = {
-    "neurox-json": import_neurox_json,
-    "neurox-hdf5": import_neurox_hdf5,
-    "conceptx": import_conceptx,
+_UNFIT = {  # why a format does not take an option; one that is not here changes nothing then
+    "vocab": "keeps words and {holds} in one file",
+    "k": "has no number of clusters",
+    "language": "becomes a store that names no language",
+    "dtype": "holds no vectors",
 }
 
 FormatOption = Annotated[
     Format | None,
-    typer.Option("--format", help="Format of the file (default: by its ending: .json, .hdf5, .npy)."),
+    typer.Option("--format", help="Format of the file (default: by its ending: .json, .hdf5, .npy, .txt)."),
 ]
 Vocab = Annotated[
     str | None,
@@ -52,9 +78,14 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
-def export_activations(
-    activations: Annotated[str, typer.Argument(metavar="ACT.zarr", help="Store of word vectors.")],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="File to write; conceptx: of the points.")],
+def export_file(
+    stored: Annotated[str, typer.Argument(metavar="STORE", help="Store of word vectors or of concepts.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="File to write; conceptx: of the points; concepts in layers: a folder."
+        ),
+    ],
     form: FormatOption = None,
     layer: Annotated[
         list[int] | None, typer.Option(min=0, help="Number of a layer to write; may be given again (default: all).")
@@ -62,74 +93,93 @@ def export_activations(
     vocab: Vocab = None,
     count_from: Annotated[
         int,
-        typer.Option(min=0, max=1, help="conceptx: first occurrence of a word; the paper's alignment scripts have 0."),
+        typer.Option(min=0, max=1, help="ConceptX: first occurrence of a word; the paper's alignment scripts have 0."),
     ] = 1,
+    k: Annotated[
+        int | None, typer.Option(help="Concepts: the number of them, where the store has runs of several.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write word vectors for NeuroX (JSON lines, HDF5) or ConceptX (point and vocab .npy).
+    """Write word vectors for NeuroX (JSON lines, HDF5) or ConceptX (.npy), or concepts as ConceptX's cluster files.
 
-    Only words that the store holds are written; for whole sentences, make it with a selection of every word.
+    Only words that the store holds are written; for whole sentences, make it with a selection of every word. Concepts
+    are those of the restart of least inertia; several layers become FILE/layer0/clusters-K.txt and so on.
     """
-    form = form or _guess(out)
+    form = form or ("conceptx-clusters" if kind(stored) == CONCEPTS.name else _guess(out, ACTIVATIONS))
+    options = _options(form, _FORMATS[form].writes, vocab=vocab, count_from=count_from, k=k)
     files = [out, *([vocab or vocab_of(out)] if form == "conceptx" else [])]
     if len(set(files)) < len(files):
         raise InputError(f"{out}: named for the points and for the keys; give two names")
     for file in files:
         if "://" in file:
             raise InputError(f"{file}: expected a local path, found a URL; write to a local file and copy it")
-        _check_out(file, force, replaceable=Path(file).is_file())
-    options: dict[str, Any] = {"vocab": vocab, "count_from": count_from} if form == "conceptx" else {}
-    _only_conceptx(form, vocab)
+        _check_out(
+            file, force, replaceable=Path(file).is_file() or (form == "conceptx-clusters" and holds_clusters(file))
+        )
     with _progress() as watch:
-        done = _EXPORTS[form](activations, out, layers=layer or None, watch=watch, **options)
+        done = _FORMATS[form].write(stored, out, layers=layer or None, watch=watch, **options)
     _report(done, form, as_json)
 
 
-def import_activations(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="File to read; conceptx: of the points.")],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="ACT.zarr", help="Store to write.")],
+def import_file(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="File to read; conceptx: of the points; clusters: also a folder.")
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="STORE", help="Store to write.")],
     form: FormatOption = None,
     layer: Annotated[
         list[int] | None,
         typer.Option(
             min=0,
-            help="Number of a layer of FILE, given again for each in order (default: as FILE says, or from 0).",
+            help="Number of a layer of FILE, given again for each in order (default: as FILE says, or from 0); for a "
+            "folder, of a layer to read (default: all).",
         ),
     ] = None,
     vocab: Vocab = None,
-    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Type on disk.")] = "float32",
+    dtype: Annotated[
+        Literal["float16", "float32"] | None, typer.Option(help="Type of vectors on disk (default: float32).")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Clusters: language of the words (default: text).")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a store of word vectors from those of NeuroX (JSON lines, HDF5) or ConceptX (point and vocab .npy).
+    """Make a store of word vectors from NeuroX (JSON lines, HDF5) or ConceptX (.npy), or of concepts from its clusters.
 
-    The file is read twice: all of it is checked before anything is written.
+    Clusters are read from one text file, or from FILE/layer0/clusters-K.txt and so on. All is checked before anything
+    is written.
     """
     form = form or _guess(file)
-    _only_conceptx(form, vocab)
+    options = _options(form, _FORMATS[form].reads, vocab=vocab, dtype=dtype, language=language)
     for given in (file, *([vocab or vocab_of(file)] if form == "conceptx" else [])):
-        if not Path(given).is_file():
-            raise InputError(f"{given}: expected a {form} file, found {'a folder' if Path(given).is_dir() else 'none'}")
-    _check_out(out, force, replaceable=kind(out) == ACTIVATIONS.name)
-    options = {"vocab": vocab} if form == "conceptx" else {}
+        folder = Path(given).is_dir()
+        if not Path(given).is_file() and not (folder and form == "conceptx-clusters"):
+            raise InputError(f"{given}: expected a {form} file, found {'a folder' if folder else 'none'}")
+    _check_out(out, force, replaceable=kind(out) == _FORMATS[form].schema.name)
     with _progress() as watch:
-        done = _IMPORTS[form](file, out, dtype=dtype, layers=layer or None, watch=watch, **options)
+        done = _FORMATS[form].read(file, out, layers=layer or None, watch=watch, **options)
     _report(done, form, as_json)
 
 
-def _guess(file: str) -> Format:
-    try:
-        return _ENDINGS[Path(file).suffix.lower()]
-    except KeyError:
-        raise InputError(
-            f"{file}: its ending does not tell the format; give --format neurox-json, neurox-hdf5 or conceptx"
-        ) from None
+def _guess(file: str, schema: Schema | None = None) -> Format:
+    """Format by the ending of a file, among those of stores of one kind."""
+    forms = [form for form in _FORMATS if schema in (None, _FORMATS[form].schema)]
+    form = _ENDINGS.get(Path(file).suffix.lower())
+    if form is None and Path(file).is_dir():
+        form = "conceptx-clusters"
+    if form not in forms:
+        *others, last = forms
+        raise InputError(f"{file}: its ending does not tell the format; give --format {', '.join(others)} or {last}")
+    return form
 
 
-def _only_conceptx(form: Format, vocab: str | None) -> None:
-    if vocab and form != "conceptx":
-        raise InputError(f"--vocab {vocab}: {form} keeps words and vectors in one file; leave it out")
+def _options(form: Format, takes: tuple[str, ...], **given: Any) -> dict[str, Any]:
+    """The options that were given and that the format takes; refuses those that cannot be meant."""
+    for name, value in given.items():
+        if value is not None and name not in takes and name in _UNFIT:
+            why = _UNFIT[name].format(holds=_FORMATS[form].holds)
+            raise InputError(f"--{name} {value}: {form} {why}; leave it out")
+    return {name: value for name, value in given.items() if value is not None and name in takes}
 
 
 def _check_out(path: str, force: bool, *, replaceable: bool) -> None:
@@ -162,11 +212,12 @@ def _progress() -> Iterator[Watch]:
         yield watch
 
 
-def _report(done: Exchanged, form: Format, as_json: bool) -> None:
+def _report(done: Exchanged | ExchangedClusters, form: Format, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"format": form, **asdict(done)}, ensure_ascii=False) + "\n")
         return
     layers = ", ".join(map(str, done.layers))
+    size = f"{done.k} concepts" if isinstance(done, ExchangedClusters) else f"{done.hidden} numbers a vector"
     absent = f"; {done.absent:,} stored words have no vector and were left out" if done.absent else ""
-    sys.stdout.write(f"{done.tokens:,} words, layers {layers}, {done.hidden} numbers a vector{absent}\n")
+    sys.stdout.write(f"{done.tokens:,} words, layers {layers}, {size}{absent}\n")
     sys.stdout.writelines(f"{file}\n" for file in done.files)

@@ -359,7 +359,7 @@ BAD = [
     Case("layers given", text(GOOD), ("a.json: has 2 layers, and 1 numbers", "--layer"), options=("--layer", "3")),
     Case("layers twice", text(GOOD), ("numbers of its layers are 3, 3", "increasing"),
          options=("--layer", "3", "--layer", "3")),
-    Case("ending", lambda folder: (folder / "a.txt").touch(), ("a.txt: its ending does not tell", "--format"), "a.txt"),
+    Case("ending", lambda folder: (folder / "a.csv").touch(), ("a.csv: its ending does not tell", "--format"), "a.csv"),
     Case("vocab", text(GOOD), ("--vocab x: neurox-json keeps", "leave it out"), options=("--vocab", "x")),
     Case("not HDF5", lambda folder: (folder / "a.hdf5").write_text(GOOD),
          ("a.hdf5: cannot be read as HDF5", "signature", "NeuroX"), "a.hdf5"),

@@ -1,1 +1,1 @@
-"""Word vectors to and from the files of other tools: NeuroX (JSON, HDF5) and ConceptX (point and vocab .npy)."""
+"""Word vectors and clusters to and from the files of other tools: NeuroX and ConceptX."""

@@ -81,7 +81,7 @@ def export_conceptx(
             f"{activations}: conceptx holds one layer, and this would be {', '.join(map(str, stored.layers))}; choose "
             "one with --layer"
         )
-    width = max(len(key) for block, seen in _counted(stored, vectors=False) for key in _keys(block, seen, count_from))
+    width = max(len(key) for block, seen in _counted(stored, vectors=False) for key in keys_of(block, seen, count_from))
     done = 0
     # Not through memory maps: where the disk is full, writing to one kills the process without a message.
     with whole(path, vocab) as parts, open(parts[0], "wb") as points, open(parts[1], "wb") as keys:
@@ -89,20 +89,21 @@ def export_conceptx(
         _head(keys, np.dtype(f"<U{width}"), (stored.tokens,))
         for block, seen in _counted(stored):
             points.write(block.vectors[0].astype("<f8").tobytes())
-            keys.write(np.array(_keys(block, seen, count_from), f"<U{width}").tobytes())
+            keys.write(np.array(keys_of(block, seen, count_from), f"<U{width}").tobytes())
             done += len(block.words)
             watch("write", done, stored.tokens)
     return Exchanged(stored.tokens, stored.layers, stored.hidden, stored.absent, (path, vocab))
 
 
 def _counted(stored: Stored, *, vectors: bool = True) -> Iterator[tuple[Block, Counter[str]]]:
-    """Blocks, with how often each word came before; `_keys` counts on."""
+    """Blocks, with how often each word came before; `keys_of` counts on."""
     seen: Counter[str] = Counter()
     for block in stored.blocks(vectors=vectors):
         yield block, seen
 
 
-def _keys(block: Block, seen: Counter[str], count_from: int) -> list[str]:
+def keys_of(block: Block, seen: Counter[str], count_from: int) -> list[str]:
+    """Key of each word of a block; `seen` is how often each word came in the blocks before, and is counted on."""
     keys = []
     for word, sentence, position in zip(block.words, block.sentences.tolist(), block.positions.tolist(), strict=True):
         keys.append(f"{word}|||{seen[word] + count_from}|||{sentence}|||{position}")
@@ -185,13 +186,13 @@ def _blocks(source: str, vocab: str, watch: Watch, what: str) -> Generator[Block
     rows = max(1, stream.BLOCK_BYTES // max(hidden, 1) // 8)
     for start, stop in shard_ranges(tokens, rows):
         # Mapped anew for every block: the pages of the one before are given back.
-        keys = np.array(_open(vocab)[start:stop]).tolist()
-        fields = [_fields(key, f"{vocab}, record {start + i}") for i, key in enumerate(keys)]
-        words, sentences, positions = zip(*fields, strict=True)
+        texts = np.array(_open(vocab)[start:stop]).tolist()
+        places = (f"{vocab}, record {i}" for i in range(start, stop))
+        found = [fields(*key, _KEY, "write the vocabulary anew") for key in zip(texts, places, strict=True)]
         yield Block(
-            list(words),
-            np.array(sentences, np.int32),
-            np.array(positions, np.int32),
+            [word for word, _ in found],
+            np.array([sentence for _, (_, sentence, _) in found], np.int32),
+            np.array([position for _, (_, _, position) in found], np.int32),
             np.array(_open(source)[start:stop])[np.newaxis],
             (0,),
             f"{source}, record",
@@ -200,14 +201,22 @@ def _blocks(source: str, vocab: str, watch: Watch, what: str) -> Generator[Block
         watch(what, stop, tokens)
 
 
-def _fields(key: str, place: str) -> tuple[str, int, int]:
-    """Word, sentence and place in the sentence."""
-    fields = key.rsplit("|||", 3)
-    if len(fields) != 4:
-        raise InputError(f"{place}: expected {_KEY}, found {key!r}; write the vocabulary anew")
-    word, *numbers = fields
-    _, sentence, position = (
-        number(value, f"{place} ({key!r})", name)
-        for value, name in zip(numbers, ("the occurrence", "the sentence", "the token"), strict=True)
-    )
-    return word, sentence, position
+def fields(text: str, place: str, form: str, remedy: str) -> tuple[str, list[int]]:
+    """The word of a key and the numbers behind it, which are those that `form` names.
+
+    Raises
+    ------
+    InputError
+        There are too few fields, or one is no number of int32 from 0; says the place, and the remedy for the former.
+
+    Examples
+    --------
+    >>> fields("a|||b|||1|||0|||7", "vocab.npy, record 0", _KEY, "write the vocabulary anew")
+    ('a|||b', [1, 0, 7])
+    """
+    _, *names = form.split("|||")
+    word, *numbers = text.rsplit("|||", len(names))
+    if len(numbers) != len(names):
+        raise InputError(f"{place}: expected {form}, found {text!r}; {remedy}")
+    where = f"{place} ({text!r})"
+    return word, [number(value, where, f"the {name}") for value, name in zip(numbers, names, strict=True)]

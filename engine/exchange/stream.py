@@ -72,21 +72,40 @@ def unwatched(_what: str, _done: int, _total: int) -> None:
     """Nobody looks on."""
 
 
+def kind(path: str) -> str | None:
+    """Name of Colign's dataset that lies there; None where there is another thing or none."""
+    return (store.attributes(path) or {}).get("colign_dataset")
+
+
+def holds_activations(path: str) -> bool:
+    """Whether an ACTIVATIONS store lies there."""
+    return kind(path) == ACTIVATIONS.name
+
+
 @contextlib.contextmanager
-def whole(*names: str) -> Iterator[list[str]]:
+def whole(
+    *names: str, ours: Callable[[str], bool] = holds_activations, what: str = "an activations store"
+) -> Iterator[list[str]]:
     """Names under which to write files or folders, which get their own names once all of them are whole.
 
     What fails on the way leaves nothing behind, and what had the names before stays until then.
 
+    Parameters
+    ----------
+    ours
+        Whether a folder that has one of the names may be replaced.
+    what
+        What such a folder is, for the message.
+
     Raises
     ------
     InputError
-        A folder that is not an activations store has one of the names.
+        A folder that may not be replaced has one of the names.
     """
     for path in names:
         system, place = paths.filesystem(path)
-        if system.isdir(place) and kind(path) != ACTIVATIONS.name:
-            raise InputError(f"{path}: a folder that is not an activations store lies there; choose another name")
+        if system.isdir(place) and not ours(path):
+            raise InputError(f"{path}: a folder that is not {what} lies there; choose another name")
     parts = [path if "://" in path else f"{path.rstrip('/')}.partial" for path in names]
     for part in parts:
         paths.remove(part)
@@ -100,11 +119,6 @@ def whole(*names: str) -> Iterator[list[str]]:
         for part in parts:
             paths.remove(part)
         raise
-
-
-def kind(path: str) -> str | None:
-    """Name of Colign's dataset that lies there; None where there is another thing or none."""
-    return (store.attributes(path) or {}).get("colign_dataset")
 
 
 def number(value: Any, place: str, what: str) -> int:
