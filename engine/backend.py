@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
+from engine.kernels.shards import blocks
 
+
+@cache
 def array_module() -> Any:
     """Module of the arrays that clustering works on: cupy where a CUDA device answers, else numpy."""
     if importlib.util.find_spec("cupy") is None:
@@ -77,12 +80,20 @@ def product_rate(hidden: int, k: int, precision: str) -> float:
     xp = array_module()
     rows, columns = (xp.ones((size, hidden), xp.float32) for size in (1024, k))
     held, _ = found.hold(columns)
+    low = found.convert(rows, xp.zeros(hidden, xp.float32))
     best = math.inf
     for _ in range(4):
         started = time.perf_counter()
-        found.multiply(found.convert(rows), held)
+        found.multiply(low, held)
         best = min(best, time.perf_counter() - started)
     return 2 * rows.size * k / best
+
+
+STEP = 64
+"""Products have a multiple of so many rows."""
+
+NEAR_ROWS = 256
+"""Rows of float32 that stay in a core's nearest cache."""
 
 
 class DeviceProducts:
@@ -92,18 +103,15 @@ class DeviceProducts:
         self.xp = xp
         self.output = 0.0
 
-    def centre(self, values: Any, mean: Any) -> Any:
-        wide = values if values.dtype == self.xp.float64 else values.astype(self.xp.float32)
-        return (wide - mean).astype(self.xp.float32)
-
     def hold(self, values: Any) -> tuple[Any, Any]:
         return values, self.xp.zeros(len(values), self.xp.float32)
 
-    def convert(self, values: Any) -> Any:
-        return values
+    def convert(self, values: Any, mean: Any) -> Any:
+        wide = values if values.dtype == self.xp.float64 else values.astype(self.xp.float32)
+        return (wide - mean).astype(self.xp.float32)
 
-    def lost(self, values: Any, converted: Any) -> Any:
-        return self.xp.zeros(len(values), self.xp.float32)
+    def norms(self, values: Any, mean: Any, converted: Any) -> tuple[Any, Any]:
+        return self.xp.sqrt((converted * converted).sum(axis=1)), self.xp.zeros(len(values), self.xp.float32)
 
     def take(self, converted: Any, at: Any) -> Any:
         return converted[at]
@@ -111,8 +119,8 @@ class DeviceProducts:
     def multiply(self, rows: Any, columns: Any) -> Any:
         return rows @ columns.T
 
-    def distances(self, rows: Any, at: Any, centroids: Any, labels: Any) -> Any:
-        difference = rows[at] - centroids[labels]
+    def distances(self, values: Any, mean: Any, at: Any, centroids: Any, labels: Any) -> Any:
+        difference = self.convert(values[at], mean) - centroids[labels]
         return self.xp.sqrt((difference * difference).sum(axis=1))
 
 
@@ -130,36 +138,43 @@ class HostProducts:
         self.output = 2.0**-9 if low else 0.0
         self._own = threading.local()
 
-    def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    def _scratch(self, name: str, shape: tuple[int, int], dtype: Any) -> Any:
         held = vars(self._own)
         if not held:
             self.torch.set_num_threads(1)  # of this thread: parts are worked on side by side instead
-        size = math.prod(shape)
+        rows, columns = shape
+        size = -(-rows // STEP) * STEP * columns
         if name not in held or held[name].numel() < size:
-            held[name] = self.torch.empty(size, dtype=dtype)
-        return held[name][:size].view(shape)
-
-    def centre(self, values: NDArray[np.floating], mean: NDArray[np.float32]) -> NDArray[np.float32]:
-        out = self._scratch("rows", values.shape, self.torch.float32)
-        if values.dtype == np.float64:  # rounded after the mean is off
-            return np.asarray(out.copy_(self.torch.from_numpy(values - mean)).numpy())
-        out.copy_(self.torch.from_numpy(values))
-        return np.asarray(out.sub_(self.torch.from_numpy(mean)).numpy())
+            held[name] = self.torch.zeros(size, dtype=dtype)
+        return held[name][: rows * columns].view(shape)
 
     def hold(self, values: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-        given = self.torch.from_numpy(values).to(self.type)
-        return given, self.lost(values, given).copy()
-
-    def convert(self, values: NDArray[np.float32]) -> Any:
         given = self.torch.from_numpy(values)
-        return given if self.type == given.dtype else self._scratch("low", values.shape, self.type).copy_(given)
+        held = given.to(self.type)
+        return held, np.asarray((given - held).norm(dim=1).numpy())
 
-    def lost(self, values: NDArray[np.float32], converted: Any) -> NDArray[np.float32]:
-        if not self.output:
-            return np.zeros(len(values), np.float32)
-        out = self._scratch("lost", values.shape, self.torch.float32)
-        self.torch.sub(self.torch.from_numpy(values), converted, out=out)
-        return np.asarray(out.norm(dim=1).numpy())
+    def _centred(self, values: Any, mean: NDArray[np.float32]) -> Any:
+        """Float32 rows (row, hidden) less the mean, of so few rows that they stay in the nearest cache."""
+        out = self._scratch("centred", values.shape, self.torch.float32)
+        if values.dtype == np.float64:  # rounded after the mean is off
+            return out.copy_(self.torch.from_numpy(values - mean))
+        return out.copy_(self.torch.from_numpy(values)).sub_(self.torch.from_numpy(mean))
+
+    def convert(self, values: NDArray[np.floating], mean: NDArray[np.float32]) -> Any:
+        out = self._scratch("low", values.shape, self.type)
+        for some in blocks(len(values), NEAR_ROWS):
+            out[some].copy_(self._centred(values[some], mean))
+        return out
+
+    def norms(
+        self, values: NDArray[np.floating], mean: NDArray[np.float32], converted: Any
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        norm, lost = np.empty((2, len(values)), np.float32)
+        for some in blocks(len(values), NEAR_ROWS):
+            centred = self._centred(values[some], mean)
+            norm[some] = centred.norm(dim=1).numpy()
+            lost[some] = centred.sub_(converted[some]).norm(dim=1).numpy()
+        return norm, lost
 
     def take(self, converted: Any, at: NDArray[np.intp]) -> Any:
         out = self._scratch("taken", (len(at), converted.shape[1]), self.type)
@@ -167,23 +182,29 @@ class HostProducts:
 
     def multiply(self, rows: Any, columns: Any) -> NDArray[np.float32]:
         shape = (len(rows), len(columns))
-        found = self.torch.mm(rows, columns.t(), out=self._scratch("products", shape, self.type))
+        found = self._scratch("products", shape, self.type)
+        # a product of a new shape is compiled first: rows up to the next step are multiplied, too, and not looked at
+        more = -(-len(rows) // STEP) * STEP
+        left, out = (a.as_strided((more, a.shape[1]), (a.shape[1], 1)) for a in (rows, found))
+        self.torch.mm(left, columns.t(), out=out)
         if self.output:
             found = self._scratch("scores", shape, self.torch.float32).copy_(found)
         return np.asarray(found.numpy())
 
     def distances(
         self,
-        rows: NDArray[np.float32],
+        values: NDArray[np.floating],
+        mean: NDArray[np.float32],
         at: NDArray[np.intp],
         centroids: NDArray[np.float32],
         labels: NDArray[np.integer],
     ) -> NDArray[np.float32]:
-        torch, shape = self.torch, (len(at), rows.shape[1])
-        theirs = torch.index_select(
-            torch.from_numpy(centroids), 0, torch.from_numpy(labels), out=self._scratch("lost", shape, torch.float32)
-        )
-        given = torch.from_numpy(rows)
-        if len(at) < len(rows):
-            given = torch.index_select(given, 0, torch.from_numpy(at), out=self._scratch("ours", shape, torch.float32))
-        return np.asarray(theirs.sub_(given).norm(dim=1).numpy())
+        found = np.empty(len(at), np.float32)
+        theirs = self.torch.from_numpy(centroids)
+        for some in blocks(len(at), NEAR_ROWS):
+            gap = self._centred(values[at[some]], mean)
+            label = self.torch.from_numpy(labels[some])
+            own = self._scratch("own", gap.shape, self.torch.float32)
+            gap.sub_(self.torch.index_select(theirs, 0, label, out=own))
+            found[some] = gap.norm(dim=1).numpy()
+        return found

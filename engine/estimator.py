@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
 from engine import backend, kmeans
+from engine.kernels.lloyd import BLOCK_ROWS
 from engine.kernels.shards import shard_ranges
 from engine.parts import Layer, Run, fitting, part
 from engine.workers.protocol import Workers
@@ -24,7 +25,7 @@ from engine.workers.serial import SerialWorkers
 from schemas.study import Concepts
 from schemas.task import Key
 
-PART_BYTES = 2**25
+PART_BYTES = 2**24
 """Vectors of a part: the unit of work and of reading."""
 
 _LAYER: Layer = ("array",)
@@ -216,6 +217,7 @@ def _parts(X: Any) -> tuple[list[Key], Callable[[Key], tuple[Any, NDArray[np.int
     unit = getattr(X, "shards", None) or getattr(X, "chunks", None) or (1,)  # Zarr; Dask and xarray: lengths of each
     first = unit[0][0] if isinstance(unit[0], tuple) else unit[0]
     size = max(1, PART_BYTES // max(1, features * X.dtype.itemsize))
+    size = size // BLOCK_ROWS * BLOCK_ROWS or size
     size = max(first, size // first * first)
     keys = [Key("array", _LAYER, a, b) for a, b in shard_ranges(rows, size)]
     return keys, partial(_read, X=X)

@@ -17,17 +17,21 @@ import numpy as np
 
 from engine.kernels.shards import blocks
 
-BLOCK_ROWS = 1024
-"""Rows of a block: its scores and float32 rows stay in the caches. Changes no bit of the result."""
+BLOCK_ROWS = 8192
+"""Rows of a block: so many that its products take much longer than the calls around them. Changes no bit."""
 
 PAIR_ROWS = 128
 """Rows of a block in float64. Changes no bit of the result."""
 
-_EDGES = (16, 48, 128)
-"""Numbers of moved centroids that rows are compared with at once; behind the last one, all of them."""
+_EDGES = (16, 32, 64, 96, 144, 208, 288, 400, 560, 800, 1100, 1600)
+"""Numbers of moved centroids that rows are compared with at once."""
+
+_FEW = 0.015
+"""Share of a block's rows below which they go with those that are compared with more: a product of few rows is slow."""
 
 _MOST = 0.7
-"""Share of a block's rows from which all of them are compared: picking them out costs more."""
+"""Share of a block's rows from which all of them are compared (picking them out costs more), and of the centroids
+(bounds are then as good as new)."""
 
 _UNKNOWN = 1e30
 """Distance that was not measured yet."""
@@ -42,17 +46,15 @@ class Products(Protocol):
     output: float
     """Largest relative rounding error of a product, beside float32's own."""
 
-    def centre(self, values: Any, mean: Any) -> Any:
-        """Float32 rows (row, hidden) less the mean (hidden)."""
-
     def hold(self, values: Any) -> tuple[Any, Any]:
-        """A float32 matrix (column, hidden) in the precision of the products, to keep, and what `lost` says of it."""
+        """A float32 matrix (column, hidden) in the precision of the products, to keep, and the norm (column) of what
+        conversion took from each."""
 
-    def convert(self, values: Any) -> Any:
-        """A float32 matrix (row, hidden) in the precision of the products."""
+    def convert(self, values: Any, mean: Any) -> Any:
+        """Rows (row, hidden) less the mean (hidden), rounded to float32 and then to the precision of the products."""
 
-    def lost(self, values: Any, converted: Any) -> Any:
-        """Norm (row) of what the conversion took from each row."""
+    def norms(self, values: Any, mean: Any, converted: Any) -> tuple[Any, Any]:
+        """Norms (row) of the float32 rows less the mean, and of what conversion took from each."""
 
     def take(self, converted: Any, at: Any) -> Any:
         """Some rows of a converted matrix."""
@@ -60,8 +62,8 @@ class Products(Protocol):
     def multiply(self, rows: Any, columns: Any) -> Any:
         """Products (row, column) in float32 of converted matrices (row, hidden) and (column, hidden)."""
 
-    def distances(self, rows: Any, at: Any, centroids: Any, labels: Any) -> Any:
-        """Float32 distance of some rows (row, hidden) to the centroids (concept, hidden) of their labels (at)."""
+    def distances(self, values: Any, mean: Any, at: Any, centroids: Any, labels: Any) -> Any:
+        """Float32 distance (pair) of rows `at` (pair) to the centroids (concept, hidden) of labels (pair)."""
 
 
 @dataclass
@@ -140,8 +142,8 @@ class _Block:
 
     exact: Any
     """(row, hidden) as stored."""
-    centred: Any
-    """(row, hidden) float32, less the mean."""
+    mean: Any
+    """(hidden) mean of the layer."""
     low: Any
     """(row, hidden) converted."""
     norm: Any
@@ -180,12 +182,11 @@ def advance(
         rows.norm, rows.lost = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
     up = xp.float32(1 + (rows.values.shape[1] + 8) * _U32)
     for at in blocks(count, BLOCK_ROWS):
-        centred = products.centre(rows.values[at], mean)
-        low = products.convert(centred)
+        low = products.convert(rows.values[at], mean)
         if not known:
-            rows.lost[at] = products.lost(centred, low) * up
-            rows.norm[at] = xp.sqrt(xp.einsum("ij,ij->i", centred, centred)) * up
-        block = _Block(rows.values[at], centred, low, rows.norm[at], rows.lost[at])
+            norm, lost = products.norms(rows.values[at], mean, low)
+            rows.norm[at], rows.lost[at] = norm * up, lost * up
+        block = _Block(rows.values[at], mean, low, rows.norm[at], rows.lost[at])
         for (centroids, before), state in zip(runs, states, strict=True):
             (_first if before is None else _update)(block, centroids, state[at], xp)
     return states
@@ -271,19 +272,20 @@ def _update(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
     reach = _reach(state.upper, state.lower, drift, xp)
     loose = xp.flatnonzero((reach > 0) & ((own_drift > 0) | (state.upper >= _UNKNOWN)))
     if len(loose):
-        found = centroids.products.distances(block.centred, loose, centroids.centred, state.label[loose])
+        found = centroids.products.distances(block.exact, block.mean, loose, centroids.centred, state.label[loose])
         found *= xp.float32(1 + centroids.relative)
         state.upper[loose] = found + xp.float32(2 * _U32) * (block.norm[loose] + xp.float32(centroids.norm))
         reach[loose] = _reach(state.upper[loose], state.lower[loose], drift, xp)
     beyond = 1
-    for edge in (*[e for e in _EDGES if 2 * e < centroids.k], centroids.k):
+    for edge in (*[e for e in _EDGES if e < _MOST * centroids.k], centroids.k):
         at = xp.flatnonzero((reach >= beyond) & (reach <= edge))
         if len(at) > _MOST * len(reach):
             at = xp.flatnonzero(reach <= edge)
             reach[at] = edge
-        if len(at):
-            _compare(block, centroids, state, at, edge, xp)
-        beyond = edge + 1
+        if edge == centroids.k or len(at) > _FEW * len(reach):
+            if len(at):
+                _compare(block, centroids, state, at, edge, xp)
+            beyond = edge + 1
     state.lower[xp.flatnonzero(reach == 0)] -= drift[0]
 
 

@@ -1,5 +1,6 @@
 """The serial workers: everything in this process. They define the meaning of the verbs."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from engine.workers.protocol import Held, failed
 from schemas.task import Key
+
+_SWITCH = 1e-4
+"""Seconds after which a waiting thread is let in: threads that wait for one another between short products."""
 
 
 class SerialWorkers:
@@ -26,6 +30,8 @@ class SerialWorkers:
 
     def __enter__(self) -> Self:
         self._limits = threadpool_limits(limits=1)
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH)
         self._pool = ThreadPoolExecutor(self.threads)
         return self
 
@@ -34,6 +40,7 @@ class SerialWorkers:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
         self._limits.restore_original_limits()
+        sys.setswitchinterval(self._switch)
 
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         for key in keys:

@@ -7,22 +7,34 @@ import numpy as np
 import pytest
 import torch
 
+from tests.benchmarks import kmeans
 from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
 from tests.benchmarks.extraction import colign_run
 from tests.benchmarks.extraction import compare as compare_extraction
 from tests.benchmarks.inputs import Bare, save_random_bert, save_random_xlmr
-from tests.benchmarks.kmeans import compare
 from tests.benchmarks.measure import measure
 from tests.benchmarks.neurox_parity import colign_vectors, largest
 from tests.benchmarks.neurox_parity import compare as compare_with_neurox
 from tests.oracles.vectors import read_one_by_one
 
 
-def test_compare__same_iterations_and_inertia_as_the_peer() -> None:
-    found = compare(tokens=3000, hidden=16, k=20, threads=1, shard=1024)
+def test_kmeans__same_iterations_and_inertia_as_the_peer() -> None:
+    vectors = kmeans.made_activations(3000, 16)
+    found = kmeans.fit(vectors, k=20, threads=1)
     assert found["iterations"] == found["peer_iterations"]
-    assert found["inertia_relative_difference"] < 1e-6
+    assert abs(found["inertia_relative_difference"]) < 1e-5
+    assert found["labels_equal"] > 0.999
+
+
+def test_kmeans__every_comparison_runs() -> None:
+    vectors = kmeans.made_activations(3000, 16)
+    assert abs(kmeans.restarts(vectors, k=9, threads=1, count=2)["best_inertia_relative_difference"]) < 1e-4
+    streamed = kmeans.streamed(vectors, k=4, threads=1, count=2)
+    assert streamed["1_runs"]["labels_equal"]
+    assert streamed["2_runs"]["labels_equal"]
+    found = kmeans.large(gigabytes=0.002, hidden=16, k=4, threads=1, memory=0.01, iterations=2)
+    assert found["rows"] >= 16384
 
 
 def test_measure__counts_memory_of_a_command() -> None:
