@@ -39,7 +39,11 @@ def to_host(values: Any, xp: Any) -> NDArray[Any]:
 
 
 def seed_rows(
-    rows: NDArray[np.floating], k: int, seed: int, weights: NDArray[np.floating] | None = None
+    rows: NDArray[np.floating],
+    k: int,
+    seed: int,
+    weights: NDArray[np.floating] | None = None,
+    reference: int | None = None,
 ) -> NDArray[np.int64]:
     """Rows (concept) that greedy k-means++ draws from some rows (row, hidden), as scikit-learn does in float64.
 
@@ -47,9 +51,26 @@ def seed_rows(
     ----------
     weights
         (row) how many vectors each row stands for; None: one each.
+    reference
+        Restart for which to draw what scikit-learn 0.24 drew with `random_state=seed`, from which all restarts drew
+        one after another; None: as the installed scikit-learn.
     """
-    _, chosen = kmeans_plusplus(rows.astype(np.float64), k, random_state=seed, sample_weight=weights)
+    state: Any = seed
+    if reference is not None:
+        state = _Numbers024(seed)
+        trials = 2 + int(math.log(k))
+        for _ in range(reference):  # what the restarts before consumed
+            state.randint(len(rows))
+            state.random_sample((k - 1) * trials)
+    _, chosen = kmeans_plusplus(np.asarray(rows, np.float64), k, random_state=state, sample_weight=weights)
     return np.asarray(chosen, np.int64)
+
+
+class _Numbers024(np.random.RandomState):
+    """Random numbers as k-means++ took them before scikit-learn 1.3: the first row by `randint`, the rest alike."""
+
+    def choice(self, a: int, *_: Any, **__: Any) -> int:  # type: ignore[override]
+        return int(self.randint(a))
 
 
 @cache

@@ -5,7 +5,7 @@ workers. Vectors that do not fit are read again in every pass; what is remembere
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from engine import backend, kmeans, paths, store
+from engine import backend, kmeans, paths, store, ward
 from engine.checkpoints import Checkpoints
+from engine.kernels.lloyd import squared_distances
 from engine.kernels.shards import shard_ranges
-from engine.parts import Layer, Moments, Part, Run, Together, fitting, part
+from engine.parts import Layer, Part, Run, Together, fitting, part
 from engine.workers.protocol import Workers
 from schemas import study
 from schemas.concepts import CONCEPTS
@@ -41,7 +42,7 @@ class Clustering:
     itemsize: int
     """Bytes of a stored number."""
     layers: tuple[int, ...]
-    """Layers, in the order of the stores."""
+    """Layers that are clustered."""
     part: Layer
     """Checkpoint, stack and selection: the head of every key."""
     shard_tokens: int
@@ -50,6 +51,8 @@ class Clustering:
     """Numbers of concepts."""
     dropped: int | None = None
     """Token of the selection that is left out."""
+    stored: tuple[int, ...] = ()
+    """Layers of the stores in their order, where they have others than are clustered."""
 
     def keys(self, layers: Sequence[int]) -> list[Key]:
         """Every part of some layers, in the order in which sums are folded."""
@@ -58,6 +61,8 @@ class Clustering:
 
     def runs(self, settings: study.Concepts) -> list[Run]:
         """Every restart with every number of concepts, in the order of the dimension `run`."""
+        if settings.method == "ward":
+            return [Run(number, k, -1) for number, k in enumerate(self.ks)]
         every = [(k, settings.seed + restart) for k in self.ks for restart in range(settings.restarts)]
         return [Run(number, k, seed) for number, (k, seed) in enumerate(every)]
 
@@ -119,6 +124,11 @@ def write_words(key: Key, task: Clustering) -> None:
         for name in ("token_id", "word", "sentence", "position"):
             columns.setdefault(name, []).append(store.read_rows(path, name, rows))
         columns.setdefault("language", []).append(np.full(len(rows), names.index(language), np.int8))
+        if (unwritten := np.flatnonzero(columns["token_id"][-1] < 0)).size:
+            raise InputError(
+                f"{path}: token {rows[unwritten[0]]} is not there yet: the store is being written, or its writing was "
+                "cut off; let what writes it come to its end, or run it again"
+            )
     for name, values in columns.items():
         store.write_region(task.path, name, np.concatenate(values), token=key.start)
 
@@ -131,7 +141,7 @@ def load_rows(key: Key, task: Clustering) -> tuple[Any, NDArray[np.int64]]:
     InputError
         A vector that is marked present is not finite.
     """
-    layer = task.layers.index(int(key.part[-1]))
+    layer = (task.stored or task.layers).index(int(key.part[-1]))
     rows, present = [], []
     for path, _, within in _sources(key, task):
         rows.append(store.read_rows(path, "activation", within, axis=1, layer=layer))
@@ -178,9 +188,14 @@ def cluster(
         The memory of the workers is too small.
     """
     runs = task.runs(settings)
-    plan = together(task, runs, workers.memory)
     for _ in workers.map(write_words, task.keys(layers[:1]), task):
         pass
+    if settings.method == "ward":
+        yield from _ward(task, layers, runs, workers, progress)
+        return
+    if settings.preset == "reference":  # the published script reads points[:-1]
+        task = replace(task, dropped=last_present(task))
+    plan = together(task, runs, workers.memory)
     kept = None if checkpoints is None else Checkpoints(checkpoints)
     shard_bytes = min(task.shard_tokens, task.stops[-1]) * task.hidden * task.itemsize
     for first in range(0, len(layers), plan.layers):
@@ -197,15 +212,44 @@ def cluster(
             passes = kmeans.final(fits, known, workers.products)
             inertia = workers.fold(_label, held, _add, passes, task)
             for layer, of in fits.items():
-                _write_centroids(task, layer, passes[layer])
+                for one, model in zip(of, passes[layer].models, strict=True):
+                    _write_centroid(task, int(layer[-1]), one.run, model.centroids)
                 outcome[layer] += [(one.n_iter, inertia[layer][one.run.number]) for one in of]
         for layer, numbers in outcome.items():
-            yield int(layer[-1]), _write_outcome(task, layer, runs, numbers, known[layer])
+            scatter = float(known[layer].variance.sum()) * known[layer].count
+            yield int(layer[-1]), _write_outcome(task, int(layer[-1]), runs, numbers, scatter)
             if checkpoints is not None:
                 paths.remove(paths.join(checkpoints, layer[-1]))
         del held  # before the next group is loaded
     if checkpoints is not None:
         paths.remove(checkpoints)
+
+
+def _ward(
+    task: Clustering, layers: Sequence[int], runs: Sequence[Run], workers: Workers, progress: Callable[[str], None]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Agglomerative clustering of whole layers, in this process: one tree a layer, cut at every number of concepts."""
+    for layer in layers:
+        keys = task.keys([layer])
+        tokens = sum(int(store.read_rows(p, "present", rows).sum()) for k in keys for p, _, rows in _sources(k, task))
+        ward.check(tokens, task.hidden, workers.memory)
+        progress(f"layer {layer}: tree of {tokens} vectors")
+        loaded = [load_rows(key, task) for key in keys]
+        rows = np.concatenate([backend.to_host(values, backend.array_module()) for values, _ in loaded])
+        exact = rows.astype(np.float64)
+        places = np.concatenate([key.start + at for key, (_, at) in zip(keys, loaded, strict=True)])
+        numbers = []
+        for run, labels in zip(runs, ward.labels(rows, [run.k for run in runs]), strict=True):
+            centroids = np.stack([exact[labels == concept].mean(axis=0) for concept in range(run.k)])
+            centroids = centroids.astype(np.float32).astype(np.float64)
+            squared = squared_distances(exact, centroids, labels)
+            for key in keys:
+                here = (places >= key.start) & (places < key.stop)
+                _write_labels(task, key, run.number, places[here] - key.start, labels[here], squared[here])
+            _write_centroid(task, layer, run, centroids)
+            numbers.append((0, float(squared.sum())))
+        scatter = float(((exact - exact.mean(axis=0)) ** 2).sum())
+        yield layer, _write_outcome(task, layer, runs, numbers, scatter)
 
 
 def _add(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
@@ -214,32 +258,41 @@ def _add(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, floa
 
 def _label(key: Key, part: Part, passes: Mapping[Layer, kmeans.Pass], task: Clustering) -> dict[int, float]:
     """Write concept and distance of a part's tokens in each run; returns the inertia of each."""
-    at = task.layers.index(int(key.part[-1]))
     inertia = {}
     places, found = kmeans.label(key, part, passes)
     for number, (labels, squared) in found.items():
-        concept = np.full(key.stop - key.start, -1, np.int32)
-        distance = np.full(key.stop - key.start, np.nan, np.float32)
-        concept[places], distance[places] = labels, np.sqrt(squared)
-        store.write_region(task.path, "concept", concept[None, None], run=number, layer=at, token=key.start)
-        store.write_region(task.path, "distance", distance[None, None], run=number, layer=at, token=key.start)
+        _write_labels(task, key, number, places, labels, squared)
         inertia[number] = float(squared.sum())
     return inertia
 
 
-def _write_centroids(task: Clustering, layer: Layer, done: kmeans.Pass) -> None:
-    at = task.layers.index(int(layer[-1]))
-    for model in done.models:
-        centroid = np.full((max(task.ks), task.hidden), np.nan, np.float32)
-        centroid[: model.k] = model.centroids
-        store.write_region(task.path, "centroid", centroid[None, None], run=model.number, layer=at)
+def _write_labels(
+    task: Clustering,
+    key: Key,
+    run: int,
+    places: NDArray[np.int64],
+    labels: NDArray[np.int32],
+    squared: NDArray[np.float64],
+) -> None:
+    at = task.layers.index(int(key.part[-1]))
+    concept = np.full(key.stop - key.start, -1, np.int32)
+    distance = np.full(key.stop - key.start, np.nan, np.float32)
+    concept[places], distance[places] = labels, np.sqrt(squared)
+    store.write_region(task.path, "concept", concept[None, None], run=run, layer=at, token=key.start)
+    store.write_region(task.path, "distance", distance[None, None], run=run, layer=at, token=key.start)
+
+
+def _write_centroid(task: Clustering, layer: int, run: Run, centroids: NDArray[np.float64]) -> None:
+    centroid = np.full((max(task.ks), task.hidden), np.nan, np.float32)
+    centroid[: run.k] = centroids
+    store.write_region(task.path, "centroid", centroid[None, None], run=run.number, layer=task.layers.index(layer))
 
 
 def _write_outcome(
-    task: Clustering, layer: Layer, runs: Sequence[Run], numbers: Sequence[tuple[int, float]], known: Moments
+    task: Clustering, layer: int, runs: Sequence[Run], numbers: Sequence[tuple[int, float]], scatter: float
 ) -> dict[str, Any]:
     """Write the small numbers of a layer, and which run is chosen for each number of concepts."""
-    at = task.layers.index(int(layer[-1]))
+    at = task.layers.index(layer)
     for run, (n_iter, inertia) in zip(runs, numbers, strict=True):
         rivals = [number for other, number in zip(runs, numbers, strict=True) if other.k == run.k]
         least = min(rivals, key=lambda one: one[1])
@@ -248,7 +301,6 @@ def _write_outcome(
             ("n_iter", np.int32(n_iter)), ("inertia", np.float64(inertia)), ("chosen", np.bool_(run == first)),
         ):  # fmt: skip
             store.write_region(task.path, name, np.full((1, 1), value), layer=at, run=run.number)
-    scatter = float(known.variance.sum()) * known.count
     store.write_region(task.path, "scatter", np.full(1, scatter), layer=at)
     return {"n_iter": [n for n, _ in numbers], "inertia": [i for _, i in numbers], "scatter": scatter}
 

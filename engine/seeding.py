@@ -30,12 +30,16 @@ Seeds = dict[Layer, list[tuple[Run, NDArray[np.float64]]]]
 
 
 def sample_size(k: int, tokens: int, settings: Concepts) -> int:
-    """Rows of the sample of k-means++."""
+    """Rows of the sample of k-means++; all of them in the reference preset."""
+    if settings.preset == "reference":
+        return tokens
     return min(tokens, max(settings.seeding_tokens, 10 * k))
 
 
 def method(k: int, tokens: int, hidden: int, settings: Concepts) -> str:
     """How first centroids are drawn: k-means++ or k-means||."""
+    if settings.preset == "reference":
+        return "k-means++"
     if settings.seeding != "auto":
         return settings.seeding
     return "k-means++" if sample_size(k, tokens, settings) * hidden * 8 <= SAMPLE_BYTES else "k-means||"
@@ -124,8 +128,12 @@ def _from_sample(
     samples = workers.fold(_picked, of_layers, _stack, wanted, _starts(of_layers, workers))
 
     def draw(layer: Layer, run: Run) -> NDArray[np.float64]:
-        sample = samples[layer][np.searchsorted(wanted[layer], rows[layer][run.k])].astype(np.float32)
-        chosen = backend.seed_rows(sample - known[layer].mean, run.k, run.seed)
+        sample = samples[layer][np.searchsorted(wanted[layer], rows[layer][run.k])].astype(np.float64)
+        centre = known[layer].total / known[layer].count
+        if settings.preset == "reference":
+            chosen = backend.seed_rows(sample - centre, run.k, settings.seed, reference=run.seed - settings.seed)
+        else:
+            chosen = backend.seed_rows(sample - centre, run.k, run.seed)
         return np.asarray(sample[chosen], np.float64)
 
     every = [(layer, run) for layer, of in runs.items() for run in of]
@@ -292,4 +300,4 @@ def _thin(
     """k of the candidates (candidate, hidden), by greedy k-means++ with their weights (candidate)."""
     if len(rows) < run.k:  # fewer distinct rows than concepts: the others begin empty and are relocated
         return np.concatenate([rows, np.repeat(rows[:1], run.k - len(rows), axis=0)])
-    return rows[backend.seed_rows((rows - mean).astype(np.float32), run.k, run.seed, weight)]
+    return rows[backend.seed_rows(rows - mean, run.k, run.seed, weight)]

@@ -12,10 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from engine.workers.create import create
-from jobs import convert, demo, files, stages, vectors, verify
+from jobs import clustering, convert, demo, files, stages, vectors, verify
+from jobs.cluster import assign_vectors, cluster_vectors
+from jobs.describe import describe_concepts
 from jobs.extract import extract_vectors
 from jobs.layout import Layout
-from jobs.plan import check_budget, rows, size
+from jobs.plan import check_budget, clustering_table, rows, size
 from jobs.progress import err, out, print_json, progress
 from jobs.run import are_current, check_text, records, run
 from jobs.show import aligned_pairs, counted_layers
@@ -67,13 +69,25 @@ def plan(
     text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
     planned = stages.stages(context, text, limits.memory_bytes)
     found = rows(planned, done)
+    tasks = [task for stage in planned for task in stage.clusterings]
+    clusters = clustering.rows(tasks, loaded.concepts, limits)
     if as_json:
         vectors_disk = stages.disk(context, text)
-        print_json({"directory": layout.root, "stages": found, "text": asdict(text), "vectors": vectors_disk})
+        print_json(
+            {
+                "directory": layout.root,
+                "stages": found,
+                "text": asdict(text),
+                "vectors": vectors_disk,
+                "clustering": clusters,
+            }
+        )
     else:
         print_text(text)
         print_disk(stages.disk(context, text))
         print_stages(found, "projected peak of a worker")
+        if clusters:
+            out.print(clustering_table(clusters))
         for task in {e.model: e for e in context.extractions.values()}.values():
             if stages.offloaded(task):
                 out.print(f"{task.model}: its weights exceed the room for them and are read again in every pass")
@@ -218,6 +232,9 @@ def verify_study(
 app.command("extract")(extract_vectors)
 app.command("import")(convert.import_file)
 app.command("export")(convert.export_file)
+app.command("cluster")(cluster_vectors)
+app.command("assign")(assign_vectors)
+app.command("describe")(describe_concepts)
 
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:

@@ -1,10 +1,20 @@
 """What clustering will take, by arithmetic alone."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 from engine import ward
+from engine.backend import product_rate
 from engine.concepts import Clustering, together
 from engine.kernels.lloyd import BLOCK_ROWS, PAIR_ROWS
 from engine.seeding import method, sample_size
+from schemas.machine import Machine
 from schemas.study import Concepts
+
+PROCESS = 530 * 2**20
+"""Resident bytes of a process with everything imported and a small model loaded, before any data (measured: 540 MiB for
+the command line, which also imports training and figures, 400 MiB for a Dask worker)."""
 
 
 def memory(task: Clustering, settings: Concepts, holdable: int, threads: int) -> int:
@@ -31,28 +41,36 @@ def memory(task: Clustering, settings: Concepts, holdable: int, threads: int) ->
     return plan.nbytes + plan.layers * task.itemsize * sample + working
 
 
-def passes(
-    task: Clustering, settings: Concepts, holdable: int, threads: int, rate: float
-) -> dict[str, int | float | str | bool]:
-    """What one pass over a selection takes, whole layers and all runs.
+def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> list[dict[str, Any]]:
+    """One row a selection: what fits memory together, and what a pass over all layers and runs takes on this machine.
 
-    Parameters
-    ----------
-    rate
-        Multiplications and additions a second of one thread in matrix products.
+    Seconds are those of a pass that compares every vector with every concept, at the speed of products measured here;
+    most passes of a run compare a tenth to a half of that.
     """
-    runs = task.runs(settings)
-    plan = together(task, runs, holdable)
-    work = 2 * task.stops[-1] * task.hidden * sum(run.k for run in runs)
-    return {
-        "checkpoint": task.part[0],
-        "stack": task.part[1],
-        "selection": task.part[2],
-        "vectors": task.stops[-1],
-        "layers": len(task.layers),
-        "layers_together": min(plan.layers, len(task.layers)),
-        "runs_together": max(len(of) for of in plan.runs),
-        "held": plan.keep,
-        "bytes_a_pass": 0 if plan.keep else task.layer_bytes() * len(plan.runs),
-        "seconds_a_whole_pass": work / rate / threads,
-    }
+    threads = limits.threads or (len(os.sched_getaffinity(0)) if limits.type == "serial" else 1)
+    workers = limits.workers if limits.type == "local" else 1
+    holdable = limits.memory_bytes // 2 * workers
+    found = []
+    for task in tasks:
+        row = {"selection": "/".join(task.part), "vectors": task.stops[-1], "layers": len(task.layers)}
+        needed = PROCESS + memory(task, settings, holdable, threads)
+        if settings.method == "ward":
+            found.append({**row, "memory": needed})
+            continue
+        runs = task.runs(settings)
+        plan = together(task, runs, holdable)
+        work = 2 * task.stops[-1] * task.hidden * sum(run.k for run in runs) * len(task.layers)
+        rate = product_rate(task.hidden, max(task.ks), limits.products) * threads * workers
+        found.append(
+            {
+                **row,
+                "runs": len(runs),
+                "layers_together": plan.layers,
+                "runs_together": max(len(of) for of in plan.runs),
+                "held": plan.keep,
+                "bytes_read_a_pass": 0 if plan.keep else task.layer_bytes() * len(plan.runs) * len(task.layers),
+                "seconds_a_whole_pass": work / rate,
+                "memory": needed,
+            }
+        )
+    return found

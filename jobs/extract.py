@@ -19,9 +19,10 @@ from jobs.plan import size
 from jobs.progress import out, print_json, progress
 from jobs.run import prepare, work
 from schemas.errors import InputError
+from schemas.machine import Machine
 from schemas.study import Activations, Checkpoint, Corpus, Selection, Study, parse
 
-_ALL = 2**62
+ALL = 2**62
 """More than any word occurs."""
 
 _MODEL, _TEXT, _SOURCE = "model", "text", "source"
@@ -136,18 +137,24 @@ def extract_vectors(
     }
     layout = Alone(f"{place.removesuffix('.zarr')}.text", place)
     study = study_of(
-        model, text, source, settings, words, {"min_count": min_count, "max_count": max_count or _ALL}
+        model, text, source, settings, words, {"min_count": min_count, "max_count": max_count or ALL}
     )  # fmt: skip
     if store.attributes(place) is not None and store.attributes(layout.corpus) is None:
         raise InputError(f"{path}: is there already, without its {layout.root}; give another name with --out")
-    limits = files.load_machine(machine)
+    projected = extract_into(place, study, files.load_machine(machine), grow=grow)
+    _report(layout, projected, as_json=as_json)
+
+
+def extract_into(place: str, study: Study, limits: Machine, *, grow: bool = False) -> int:
+    """Write the word vectors of a study without pairs; returns the projected peak of a worker in bytes."""
+    layout = Alone(f"{place.removesuffix('.zarr')}.text", place)
     with create(limits) as workers, progress() as watch:
         context, sizes, plan, done = prepare(
             files.in_stored_order(study, layout), layout, workers, limits.memory_bytes, grow=grow
         )
         for stage in plan:
             work(stage, done, context, sizes, workers, watch)
-    _report(layout, plan[-1].memory, as_json=as_json)
+    return plan[-1].memory
 
 
 def _report(layout: Alone, projected: int, *, as_json: bool) -> None:

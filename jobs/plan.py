@@ -1,6 +1,9 @@
 """Planning: what a study will take, from arithmetic alone; refuses what exceeds the machine."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
+
+from rich.table import Table
 
 from engine import paths
 from jobs.layout import Layout
@@ -64,3 +67,21 @@ def rows(stages: Sequence[Stage], done: Collection[str]) -> list[dict[str, int |
         }
         for s in stages
     ]
+
+
+def clustering_table(found: Sequence[dict[str, Any]]) -> Table:
+    """What `jobs.clustering.rows` found, to be printed."""
+    if not found or "runs" not in found[0]:
+        table = Table("selection", "vectors", "layers", "memory", title="clustering")
+        for row in found:
+            table.add_row(row["selection"], f"{row['vectors']:,}", str(row["layers"]), size(row["memory"]))
+        return table
+    columns = ("selection", "vectors", "layers", "runs", "in memory", "read a pass", "whole pass", "memory")
+    table = Table(*columns, title="clustering: a pass over all layers and runs")
+    for row in found:
+        table.add_row(
+            row["selection"], f"{row['vectors']:,}", str(row["layers"]), str(row["runs"]),
+            f"{row['layers_together']} layers" if row["held"] else f"{row['runs_together']} runs, no vectors",
+            size(row["bytes_read_a_pass"]), f"{row['seconds_a_whole_pass']:.2g} s", size(row["memory"]),
+        )  # fmt: skip
+    return table

@@ -14,16 +14,13 @@ from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
 from engine.text import BLOCK
 from jobs import clustering
+from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.tasks import Context, Vectors
 from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import InputError
 from schemas.study import Activations, Study, digest
 from schemas.task import Key
-
-_PROCESS = 530 * 2**20
-"""Resident bytes of a process with everything imported and a small model loaded, before any data (measured: 540 MiB for
-the command line, which also imports training and figures, 400 MiB for a Dask worker)."""
 
 _BLOCKS = 128 * BLOCK
 """Bytes of the blocks of text in memory while it is read or written (measured: 29 MiB)."""
@@ -196,7 +193,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         "corpus",
         (Key("corpus"),),
         words * 4 + sum(text.types.values()) * 8,
-        _PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
+        PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
     )
     if not study.pairs:
         return corpus, _activations(context, text)
@@ -204,14 +201,12 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     links_memory = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs) * 300  # measured: 225 a token
     return (
         corpus,
-        Stage(
-            "links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, _PROCESS + links_memory
-        ),
+        Stage("links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, PROCESS + links_memory),
         Stage(
             "dictionary",
             tuple(Key("dictionary", pair) for pair in study.pairs),
             sum(text.types[s] + text.types[t] for s, t in study.pairs) * 40,
-            _PROCESS + links_memory // 4,
+            PROCESS + links_memory // 4,
         ),
         _activations(context, text),
         _concepts(context, text, memory // 2),
@@ -277,7 +272,7 @@ def extraction_memory(task: Extraction, text: Text, settings: Activations) -> in
         + text.types[lang] * _FORM
         for lang in languages
     )
-    return _PROCESS + weights(shape, task) + _forward(shape, task) + vectors + words + _BLOCKS
+    return PROCESS + weights(shape, task) + _forward(shape, task) + vectors + words + _BLOCKS
 
 
 TOKEN_BYTES = 16
@@ -356,7 +351,7 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
         "concepts",
         tuple(Key("concepts", (*task.part, str(layer))) for task in found for layer in task.layers),
         sum(task.stored_bytes(settings) for task in found),
-        _PROCESS + max(clustering.memory(task, settings, holdable, threads) for task in found),
+        PROCESS + max(clustering.memory(task, settings, holdable, threads) for task in found),
         tuple(found),
     )
 
@@ -376,7 +371,7 @@ def _counts(context: Context, text: Text) -> Stage:
             memory = max(memory, 3 * layers * k * k * 4)
     keys = tuple(Key("counts", part) for part in parts)
     selected = sum(text.selected_tokens.values()) * (40 + 4 * layers)  # concepts of every layer, types, sorting
-    return Stage("counts", keys, nbytes, _PROCESS + memory + selected + _BLOCKS)
+    return Stage("counts", keys, nbytes, PROCESS + memory + selected + _BLOCKS)
 
 
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:

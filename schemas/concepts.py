@@ -84,3 +84,23 @@ CONCEPT_STATISTICS = Schema(
         ),
     ),
 )
+
+ASSIGNMENTS = Schema(
+    "assignments",
+    "Nearest concepts of further word vectors, of the chosen run of each layer of a CONCEPTS dataset",
+    (
+        _LAYER,
+        Variable("concept", ("layer", "token"), "int32", "nearest concept, -1 where the token has no vector"),
+        Variable("distance", ("layer", "token"), "float32", "distance to its centroid; NaN where there is no vector"),
+        Variable(
+            "margin",
+            ("layer", "token"),
+            "float32",
+            "by how much the second nearest centroid is farther; NaN where there is no vector",
+        ),
+        Variable("token_id", ("token",), "int64", "index of the token in the corpus"),
+        Variable("word", ("token",), "string", "the word"),
+        Variable("sentence", ("token",), "int32", "number of the sentence that holds the token, from 0"),
+        Variable("position", ("token",), "int32", "place of the token in its sentence, from 0"),
+    ),
+)

@@ -245,7 +245,7 @@ def squared_distances(rows: Any, centroids: Any, labels: Any, at: Any | None = N
     Parameters
     ----------
     rows
-        (row, hidden) vectors as stored.
+        (row, hidden) vectors.
     centroids
         (concept, hidden) float64.
     labels
