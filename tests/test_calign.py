@@ -27,13 +27,19 @@ def concepts_dataset(labels: np.ndarray, token_id: np.ndarray, k: int) -> xr.Dat
         {
             "layer": np.arange(layers, dtype=np.int32),
             "concept": labels[None].astype(np.int32),
+            "distance": np.zeros((1, *labels.shape), np.float32),
             "centroid": np.zeros((1, layers, k, 2), np.float32),
+            "scatter": np.ones(layers),
             "inertia": np.zeros((1, layers)),
             "n_iter": np.ones((1, layers), np.int32),
             "k": np.array([k], np.int32),
             "seed": np.array([0]),
             "chosen": np.ones((1, layers), bool),
             "token_id": token_id.astype(np.int64),
+            "language": np.zeros(len(token_id), np.int8),
+            "word": np.array([WORDS[i % TYPES] for i in range(len(token_id))], object),
+            "sentence": np.arange(len(token_id), dtype=np.int32),
+            "position": np.zeros(len(token_id), np.int32),
         }
     )
 

@@ -30,7 +30,7 @@ def test_kmeans__same_iterations_and_inertia_as_the_peer() -> None:
 def test_kmeans__every_comparison_runs() -> None:
     vectors = kmeans.made_activations(3000, 16)
     assert abs(kmeans.restarts(vectors, k=9, threads=1, count=2)["best_inertia_relative_difference"]) < 1e-4
-    streamed = kmeans.streamed(vectors, k=4, threads=1, count=2)
+    streamed = kmeans.streamed(kmeans.made_activations(3000, 256), k=4, threads=1, count=2, iterations=5)
     assert streamed["1_runs"]["labels_equal"]
     assert streamed["2_runs"]["labels_equal"]
     found = kmeans.large(gigabytes=0.002, hidden=16, k=4, threads=1, memory=0.01, iterations=2)
