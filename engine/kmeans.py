@@ -28,6 +28,9 @@ from schemas.errors import InputError
 from schemas.study import Concepts
 from schemas.task import Key
 
+LARGEST = 1e15
+"""Largest number of a vector whose square, summed up, fits float32."""
+
 MOMENT_ROWS = 1024
 """Rows that are added up at once; part of the last bits of the moments, which decide when to stop."""
 
@@ -141,6 +144,11 @@ def fit(
         There are fewer vectors than concepts at a layer.
     """
     for layer, found in known.items():
+        if found.largest > LARGEST:
+            raise InputError(
+                f"{'/'.join(layer)}: a number of {found.largest:.3g} is too large for float32 products; expected "
+                f"at most {LARGEST:.0e}, so scale the vectors"
+            )
         if wanted := [run.k for run in runs if run.k > found.count]:
             raise InputError(
                 f"{'/'.join(layer)}: {found.count} vectors cannot form {max(wanted)} concepts; lower concepts.k or "

@@ -116,6 +116,21 @@ def test_advance__many_rows_of_many_numbers(precision: str, hidden: int, k: int,
         centroids = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-25, 1e-19, 1e-12, 1e5, 1e14])
+def test_advance__very_small_and_very_large_numbers(precision: str, dtype: str, scale: float) -> None:
+    rng = np.random.default_rng(3)
+    values = (rng.normal(size=(400, 30)) * scale).astype(dtype)
+    centroids = values[:25].astype(np.float64) + 0.1 * scale
+    rows, mean = lloyd.Rows(values), np.zeros(30, np.float32)
+    state = advanced(rows, mean, centroids, None, None, precision)
+    assert state.label.tolist() == nearest(values, centroids)[0].tolist()
+    now = centroids + rng.normal(size=centroids.shape) * scale * 0.2
+    state = advanced(rows, mean, now, centroids, state, precision)
+    assert state.label.tolist() == nearest(values, now)[0].tolist()
+
+
 def test_advance__several_runs_share_a_pass() -> None:
     values, mean, centroids = problem(3000, 30, 12, 5)
     products = backend.products(np, "auto")

@@ -39,6 +39,9 @@ _UNKNOWN = 1e30
 _U32 = 2.0**-24
 """Largest relative error of a float32 operation."""
 
+_TINY = 1e-17
+"""More than underflow takes from a float32 norm; its square is more than it takes from a sum of products."""
+
 
 class Products(Protocol):
     """Products in float32 or less, and what their rounding can do. Results hold until the next call."""
@@ -122,6 +125,7 @@ class Centroids:
         self.half = ((ordered.astype(xp.float64) ** 2).sum(axis=1) / 2).astype(xp.float32)
         self.norm = float(xp.sqrt(2 * self.half.max())) * (1 + 1e-6)
         self.relative = (hidden + 32) * _U32
+        self.down = xp.float32(1 - 4 * self.relative)  # of a squared norm that was rounded up, to at most the true one
         self.columns, lost = products.hold(ordered)
         self.lost = float(lost.max()) * (1 + self.relative)
 
@@ -133,7 +137,7 @@ class Centroids:
         found = self.products.multiply(low, self.columns[:count])
         found -= self.half[:count]
         error = lost * self.norm + norm * (self.lost + (self.products.output + 2 * self.relative) * self.norm)
-        return found, (error + 4 * _U32 * (self.norm**2 + norm * norm)).astype(xp.float32)
+        return found, (error + 4 * _U32 * (self.norm**2 + norm * norm) + _TINY**2).astype(xp.float32)
 
 
 @dataclass(frozen=True)
@@ -185,16 +189,16 @@ def advance(
         low = products.convert(rows.values[at], mean)
         if not known:
             norm, lost = products.norms(rows.values[at], mean, low)
-            rows.norm[at], rows.lost[at] = norm * up, lost * up
+            rows.norm[at], rows.lost[at] = norm * up + xp.float32(_TINY), lost * up + xp.float32(_TINY)
         block = _Block(rows.values[at], mean, low, rows.norm[at], rows.lost[at])
         for (centroids, before), state in zip(runs, states, strict=True):
             (_first if before is None else _update)(block, centroids, state[at], xp)
     return states
 
 
-def _distance(norm: Any, score: Any, xp: Any) -> Any:
-    """Distances of scores that err on the wanted side already."""
-    return xp.sqrt(xp.maximum(norm * norm - 2 * score, 0))
+def _least_distance(norm: Any, score: Any, centroids: Centroids, xp: Any) -> Any:
+    """At most the distance (row) of rows to centroids whose scores are at most these."""
+    return xp.sqrt(xp.maximum(norm * norm * centroids.down - 2 * score, 0)) * xp.float32(1 - 4 * _U32)
 
 
 def _first(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
@@ -213,7 +217,7 @@ def _first(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
         label[doubtful], _, _ = _settle(block.exact, doubtful, near, centroids, None, xp)
     other = xp.where(label == centroids.order[best], second, top)
     state.label[:] = label
-    state.lower[:] = _distance(block.norm, other + error, xp)
+    state.lower[:] = _least_distance(block.norm, other + error, centroids, xp)
     state.upper[:] = _UNKNOWN  # the first update measures it
 
 
@@ -274,7 +278,9 @@ def _update(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
     if len(loose):
         found = centroids.products.distances(block.exact, block.mean, loose, centroids.centred, state.label[loose])
         found *= xp.float32(1 + centroids.relative)
-        state.upper[loose] = found + xp.float32(2 * _U32) * (block.norm[loose] + xp.float32(centroids.norm))
+        state.upper[loose] = found + xp.float32(2 * _U32) * (
+            block.norm[loose] + xp.float32(centroids.norm + _TINY / _U32)
+        )
         reach[loose] = _reach(state.upper[loose], state.lower[loose], drift, xp)
     beyond = 1
     for edge in (*[e for e in _EDGES if e < _MOST * centroids.k], centroids.k):
@@ -305,11 +311,11 @@ def _compare(block: _Block, centroids: Centroids, state: State, at: Any, count: 
     scores[inside, mine[inside]] = -xp.inf
     top = scores.max(axis=1)
     behind = state.lower[at] - centroids.drift[count] if count < centroids.k else xp.full(len(at), xp.inf, xp.float32)
-    lower = xp.minimum(_distance(norm, top + error, xp), behind)
+    lower = xp.minimum(_least_distance(norm, top + error, centroids, xp), behind)
     label = own.copy()
     doubtful = xp.flatnonzero(lower <= upper)
     if len(doubtful):
-        least = xp.maximum(top - error, (norm * norm - upper * upper) / 2) - 2 * error
+        least = xp.maximum(top - error, (norm * norm * centroids.down - upper * upper) / 2) - 2 * error
         near = scores[doubtful] >= least[doubtful, None]
         found, distance, ours = _settle(block.exact, at[doubtful], near, centroids, own[doubtful], xp)
         label[doubtful] = found
@@ -317,7 +323,7 @@ def _compare(block: _Block, centroids: Centroids, state: State, at: Any, count: 
         changed = found != own[doubtful]
         moved = doubtful[changed]
         scores[moved, centroids.column[label[moved]]] = -xp.inf
-        others = _distance(norm[moved], scores[moved].max(axis=1) + error[moved], xp)
+        others = _least_distance(norm[moved], scores[moved].max(axis=1) + error[moved], centroids, xp)
         lower[moved] = xp.minimum(xp.minimum(others, behind[moved]), ours[changed] * (1 - 4 * _U32))
     state.label[at], state.upper[at], state.lower[at] = label, upper, lower
 
