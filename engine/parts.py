@@ -125,8 +125,8 @@ def fitting(
             most_layers = min(layers, memory // most) if keep and len(groups) == 1 else 1
             return Together(most_layers, tuple(tuple(group) for group in groups), keep, most_layers * most)
     raise BudgetError(
-        f"{name}: {tokens} vectors and {largest.k} concepts need {needed([largest], False) / 2**20:.1f} MiB to be "
-        f"clustered even if vectors are read again in every pass, and {memory / 2**20:.1f} MiB may be held; raise the "
+        f"{name}: {tokens} vectors and {largest.k} concepts need {needed([largest], False) / 2**20:.3g} MiB to be "
+        f"clustered even if vectors are read again in every pass, and {memory / 2**20:.3g} MiB may be held; raise the "
         "memory, use more workers, or lower the number of concepts"
     )
 

@@ -179,7 +179,7 @@ def _started(root: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("memory", [MEMORY, 1], ids=["held", "streamed"])
+@pytest.mark.parametrize("memory", [MEMORY, 36_000], ids=["held", "streamed"])
 def test_run__threads_and_memory_never_change_a_bit(
     undisturbed: tuple[str, Path], tmp_path: Path, threads: int, memory: int
 ) -> None:
