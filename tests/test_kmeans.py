@@ -342,7 +342,7 @@ def test_fit__a_damaged_last_checkpoint_falls_back_to_the_one_before(
         fits(rows, runs, checkpoints=kept, progress=stopping(4))
     assert [kept.load(LAYER, run.number).n_iter for run in runs] == [5] * len(runs)
     for run in (runs[0], runs[4]):
-        spoil(tmp_path / LAYER[-1] / f"{run.number}-5.npz")
+        spoil(tmp_path / LAYER[-1] / f"{run.number}-5.checkpoint")
     assert [kept.load(LAYER, run.number).n_iter for run in runs] == [5 - (n in (0, 4)) for n in range(len(runs))]
     assert fits(rows, runs, checkpoints=kept) == alone
 

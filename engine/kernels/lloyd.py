@@ -177,18 +177,20 @@ def advance(
         else state
         for _, state in runs
     ]
-    known = rows.norm is not None
+    norms, losts = rows.norm, rows.lost
+    known = norms is not None
     if not known:
-        rows.norm, rows.lost = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
+        norms, losts = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
     up = xp.float32(1 + (rows.values.shape[1] + 8) * _U32)
     for at in blocks(count, BLOCK_ROWS):
         low = products.convert(rows.values[at], mean)
         if not known:
             norm, lost = products.norms(rows.values[at], mean, low)
-            rows.norm[at], rows.lost[at] = norm * up, lost * up
-        block = _Block(rows.values[at], mean, low, rows.norm[at], rows.lost[at])
+            norms[at], losts[at] = norm * up, lost * up
+        block = _Block(rows.values[at], mean, low, norms[at], losts[at])
         for (centroids, before), state in zip(runs, states, strict=True):
             (_first if before is None else _update)(block, centroids, state[at], xp)
+    rows.norm, rows.lost = norms, losts  # only now: a pass that fails, or is copied, halfway must not leave half of them
     return states
 
 
