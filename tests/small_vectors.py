@@ -26,7 +26,7 @@ _NUMBERS = count()
 LAYER: Layer = ("0",)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The driver is lost."""
 
 
@@ -82,7 +82,9 @@ def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
         assert found[name].values.tobytes() == expected[name].values.tobytes(), name
 
 
-def held_parts(rows: np.ndarray, workers: Workers, shard: int, *, keep: bool = True) -> tuple[Held, dict[Layer, Moments]]:
+def held_parts(
+    rows: np.ndarray, workers: Workers, shard: int, *, keep: bool = True
+) -> tuple[Held, dict[Layer, Moments]]:
     """Vectors (row, hidden) of a layer in parts, held by workers, and their moments."""
     keys = [Key("concepts", LAYER, a, min(a + shard, len(rows))) for a in range(0, len(rows), shard)]
     load = partial(part, load=partial(_slice, rows), nbytes=0, keep=keep)

@@ -59,7 +59,9 @@ def test_load__any_flipped_bit_and_any_cut_falls_back_by_one(kept: Checkpoints, 
     content = path.read_bytes()
     damaged = [content[:size] for size in range(0, len(content), 7)]
     damaged += [
-        content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :] for at in range(len(content)) for bit in (0, 6)
+        content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
+        for at in range(len(content))
+        for bit in (0, 6)
     ]
     for spoiled in damaged:
         path.write_bytes(spoiled)

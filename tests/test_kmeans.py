@@ -20,7 +20,7 @@ from tests.small_vectors import (
     LAYER,
     Forgetful,
     Repeating,
-    Stopped,
+    StoppedError,
     assert_same,
     bits,
     clustered,
@@ -79,9 +79,7 @@ def test_fit__runs_together_equal_each_alone(dtype: str, seeding: str) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("keep", [True, False])
-def test_fit__lost_memory_changes_no_bit(
-    rows: np.ndarray, alone: list[tuple[Any, ...]], seed: int, keep: bool
-) -> None:
+def test_fit__lost_memory_changes_no_bit(rows: np.ndarray, alone: list[tuple[Any, ...]], seed: int, keep: bool) -> None:
     found = fits(rows, runs_of(KS, SEEDS), Forgetful(seed, threads=2), keep=keep)
     assert found == alone
 
@@ -231,7 +229,9 @@ def test_fitting__memory_for_nothing_is_refused_with_numbers() -> None:
     runs = [Run(0, 5, 0), Run(1, 600, 0)]
     needed = 10**6 * 20 + 6 * 600 * 768 * 8
     assert not fitting(10**6, 768, 2, runs, 3, needed, "store").keep
-    said = f"store: 1000000 vectors and 600 concepts need {needed / 2**20:.1f} MiB .* and {(needed - 1) / 2**20:.1f} MiB"
+    said = (
+        f"store: 1000000 vectors and 600 concepts need {needed / 2**20:.1f} MiB .* and {(needed - 1) / 2**20:.1f} MiB"
+    )
     with pytest.raises(BudgetError, match=said):
         fitting(10**6, 768, 2, runs, 3, needed - 1, "store")
 
@@ -286,7 +286,7 @@ def stopping(at: int) -> Any:
 
     def progress(_: str) -> None:
         if next(calls) == at:
-            raise Stopped
+            raise StoppedError
 
     return progress
 
@@ -302,7 +302,7 @@ def test_cluster__stopped_at_any_iteration_resumes_with_the_same_bits(
     assert_same(clustered(task, wanted, memory=memory, checkpoints=str(folder), progress=calls.append), expected)
     assert not folder.exists()
     for at in range(len(calls)):
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             clustered(task, wanted, memory=memory, checkpoints=str(folder), progress=stopping(at))
         left: list[str] = []
         assert_same(clustered(task, wanted, memory=memory, checkpoints=str(folder), progress=left.append), expected)
@@ -319,7 +319,7 @@ def test_cluster__stopped_in_every_iteration_ends_with_the_same_bits(vectors: np
     while True:
         try:
             found = clustered(task, wanted, checkpoints=str(tmp_path / "fit"), progress=stopping(0))
-        except Stopped:
+        except StoppedError:
             stops += 1
         else:
             break
@@ -342,7 +342,7 @@ def test_fit__a_damaged_last_checkpoint_falls_back_to_the_one_before(
     spoil: Any, rows: np.ndarray, alone: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     runs, kept = runs_of(KS, SEEDS), Checkpoints(str(tmp_path))
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         fits(rows, runs, checkpoints=kept, progress=stopping(4))
     assert [kept.load(LAYER, run.number).n_iter for run in runs] == [5] * len(runs)
     for run in (runs[0], runs[3]):
@@ -355,7 +355,7 @@ def test_fit__checkpoints_of_every_run_lost_begin_anew(
     rows: np.ndarray, alone: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     runs, kept = runs_of(KS, SEEDS), Checkpoints(str(tmp_path))
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         fits(rows, runs, checkpoints=kept, progress=stopping(3))
     for path in [*(tmp_path / LAYER[-1]).iterdir()][::2]:
         _cut(path)
@@ -364,7 +364,7 @@ def test_fit__checkpoints_of_every_run_lost_begin_anew(
 
 def test_fit__checkpoints_are_of_one_run_of_one_layer(tmp_path: Path, rows: np.ndarray) -> None:
     kept = Checkpoints(str(tmp_path / "one"))
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         fits(rows, [Run(1, 5, 40)], checkpoints=kept, progress=stopping(2))
     assert kept.load(LAYER, 1) is not None
     assert [kept.load(LAYER, 0), kept.load(LAYER, 11), kept.load(("1",), 1)] == [None] * 3

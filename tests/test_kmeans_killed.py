@@ -40,7 +40,7 @@ def test_run__killed_in_the_middle_of_clustering_goes_on_from_there(iteration: i
     assert max(before.values()) >= iteration
     child = crash.start("run", study.file, "--out", out)
     lowest = dict(before)
-    written = {path for path in out.glob("concepts/*/*/*.fit/*/*/*.checkpoint")}
+    written = set(out.glob("concepts/*/*/*.fit/*/*/*.checkpoint"))
 
     def look() -> bool:
         for path in out.glob("concepts/*/*/*.fit/*/*/*.checkpoint"):
@@ -71,7 +71,7 @@ def test_run__killed_around_the_end_of_a_clustering_leaves_no_checkpoints(tmp_pa
 
     crash.wait_for(last, child)
     crash.kill(child)
-    for folder in (path for path in out.glob("concepts/*/*/*.zarr")):
+    for folder in list(out.glob("concepts/*/*/*.zarr")):
         left = folder.with_suffix(".fit") / "0" / "2"  # as a kill right after the record leaves it
         left.mkdir(parents=True, exist_ok=True)
         (left / "0-0.checkpoint").write_bytes(b"x")

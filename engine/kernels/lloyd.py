@@ -190,7 +190,10 @@ def advance(
         block = _Block(rows.values[at], mean, low, norms[at], losts[at])
         for (centroids, before), state in zip(runs, states, strict=True):
             (_first if before is None else _update)(block, centroids, state[at], xp)
-    rows.norm, rows.lost = norms, losts  # only now: a pass that fails, or is copied, halfway must not leave half of them
+    rows.norm, rows.lost = (
+        norms,
+        losts,
+    )  # only now: a pass that fails, or is copied, halfway must not leave half of them
     return states
 
 
