@@ -317,6 +317,7 @@ def label(key: Key, part: Part, passes: Mapping[Layer, Pass]) -> tuple[NDArray[n
         labels = after[model.number].label
         squared = lloyd.squared_distances(rows.values, backend.to_device(model.centroids, xp), labels, xp=xp)
         found[model.number] = (backend.to_host(labels, xp), backend.to_host(squared, xp))
+        del part.states[model.number]  # its last pass: the memory is that of the runs that follow
     return places, found
 
 

@@ -223,7 +223,7 @@ def _work(
     stage: Stage, left: Sequence[Key], context: Context, text: Text, workers: Workers, note: Callable[[str], None]
 ) -> Iterator[int]:
     """Do the tasks of a stage that are left; yields how many are done, less those that must be done again."""
-    if not left:
+    if not left and stage.name != "concepts":
         return
     if stage.name == "activations":
         yield from vectors.work(stage.keys, left, context.vectors, workers, note)
@@ -236,6 +236,7 @@ def _work(
     for clustering in stage.clusterings:
         layers = [int(key.part[-1]) for key in left if key.part[:-1] == clustering.part]
         if not layers:
+            paths.remove(context.layout.checkpoints(*clustering.part))  # of a run that was killed right before
             continue
         fingerprint = context.fingerprint(Key(stage.name, clustering.part))
         store.remove_other(clustering.path, fingerprint)  # that a killed run had begun

@@ -181,18 +181,21 @@ def advance(
         else state
         for _, state in runs
     ]
-    known = rows.norm is not None
+    norms, losts = rows.norm, rows.lost
+    known = norms is not None
     if not known:
-        rows.norm, rows.lost = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
+        norms, losts = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
     up = xp.float32(1 + (rows.values.shape[1] + 8) * _U32)
     for at in blocks(count, BLOCK_ROWS):
         low = products.convert(rows.values[at], mean)
         if not known:
             norm, lost = products.norms(rows.values[at], mean, low)
-            rows.norm[at], rows.lost[at] = norm * up + xp.float32(_TINY), lost * up + xp.float32(_TINY)
-        block = _Block(rows.values[at], mean, low, rows.norm[at], rows.lost[at])
+            norms[at], losts[at] = norm * up + xp.float32(_TINY), lost * up + xp.float32(_TINY)
+        block = _Block(rows.values[at], mean, low, norms[at], losts[at])
         for (centroids, before), state in zip(runs, states, strict=True):
             (_first if before is None else _update)(block, centroids, state[at], xp)
+    # only now: a pass that fails, or is copied, halfway must not leave half of them
+    rows.norm, rows.lost = norms, losts
     return states
 
 

@@ -1,11 +1,14 @@
 """Dask workers: processes of this computer, or a running scheduler. The only user of dask."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from threading import Event, Thread
+from time import sleep
 from types import TracebackType
 from typing import Any, Self
 
-from dask.distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed
+from dask.distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed, wait
 from threadpoolctl import threadpool_limits
 
 from engine.workers.protocol import Held, failed
@@ -112,6 +115,17 @@ class ClusterWorkers:
     def _submit(self, function: Callable[..., Any], *args: Any) -> Future:
         return self._client.submit(_guarded, function, *args, pure=False, retries=self._retries)
 
+    def _share(self, args: Sequence[Any]) -> list[Any]:
+        """Send what all tasks need to every process."""
+        for left in reversed(range(self._retries + 1)):
+            try:
+                return list(self._client.scatter(list(args), broadcast=True, hash=False)) if args else []
+            except (OSError, TimeoutError, KeyError, ValueError, CancelledError):  # a process was lost on the way
+                if not left:
+                    raise
+                sleep(_LOOK)
+        return []
+
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         waiting = iter(keys)
         running: dict[Future, Key] = {}
@@ -139,16 +153,27 @@ class ClusterWorkers:
     def fold(
         self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
     ) -> dict[tuple[str, ...], Any]:
-        shared = self._client.scatter(list(args), broadcast=True, hash=False) if args else []
+        shared = self._share(args)
+
+        def submit(key: Key) -> Future:
+            if held.values is not None:
+                return self._submit(function, key, held.values[key], *shared)
+            return self._submit(_load_and_call, held.load, function, key, *shared)
+
         folded: dict[tuple[str, ...], Any] = {}
         running: dict[Key, Future] = {}
         waiting = iter(held.keys)
         for key in held.keys:  # results are taken in key order; at most a window of them exists at once
             while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
-                if held.values is not None:
-                    running[following] = self._submit(function, following, held.values[following], *shared)
-                else:
-                    running[following] = self._submit(_load_and_call, held.load, function, following, *shared)
+                running[following] = submit(following)
+            for _ in range(self._retries):
+                with suppress(CancelledError):
+                    wait(running[key])
+                if not running[key].cancelled():
+                    break
+                # every process that had what is shared was lost: unlike results, Dask cannot make it again
+                shared = self._share(args)
+                running = {other: submit(other) for other in running}
             result = _result(key, running.pop(key))
             folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
         return folded

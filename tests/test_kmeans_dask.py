@@ -1,0 +1,65 @@
+"""K-means on Dask: the bits of the serial workers, whatever number of processes there is and whichever are killed."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.workers.cluster import ClusterWorkers
+from tests.small_vectors import assert_same, clustered, settings, stored
+from tests.test_concepts import blobs
+
+KS = (5, 9)
+
+
+@contextmanager
+def killer(seed: int, pause: float) -> Iterator[list[int]]:
+    """Kill a random worker process of this one after random pauses; gives those that were killed."""
+    chance, ended, killed = random.Random(seed), threading.Event(), list[int]()
+
+    def work() -> None:
+        while not ended.wait(chance.uniform(0.3, 1) * pause):
+            found = [p for p in psutil.Process().children() if any("spawn_main" in word for word in p.cmdline())]
+            if found:
+                victim = chance.choice(found)
+                victim.kill()
+                killed.append(victim.pid)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("processes", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
+def test_cluster__dask_equals_serial(processes: int, tmp_path: Path) -> None:
+    task, wanted = stored(tmp_path, blobs(500, 8, 9, layers=2, seed=5), KS), settings(KS, seeding="k-means||")
+    expected = clustered(task, wanted)
+    with ClusterWorkers(processes, threads=1, memory=2**30, retries=3) as workers:
+        assert_same(clustered(task, wanted, workers), expected)
+        workers.memory = 30_000
+        assert_same(clustered(task, wanted, workers), expected)
+
+
+@pytest.mark.parametrize(
+    ("processes", "kills"),
+    [(2, 2), *(pytest.param(n, 20, marks=pytest.mark.slow) for n in (1, 2, 4))],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_cluster__killed_workers_change_no_bit(processes: int, kills: int, tmp_path: Path) -> None:
+    task, wanted = stored(tmp_path, blobs(500, 8, 9, layers=2, seed=6), KS), settings(KS, tolerance=0, restarts=2)
+    expected = clustered(task, wanted)
+    done = 0
+    with ClusterWorkers(processes, threads=1, memory=2**30, retries=3) as workers:
+        while done < kills:
+            with killer(kills + done, 3.0) as killed:
+                found = clustered(task, wanted, workers)
+            assert_same(found, expected)
+            done += len(killed)
