@@ -189,7 +189,7 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     def _check_parameters(self) -> None:
         for name in ("n_clusters", "n_init", "max_iter", "seeding_rows", "memory", "n_jobs"):
             value = getattr(self, name)
-            if value is None and name in ("seeding_rows", "memory", "n_jobs") or (name, value) == ("n_jobs", -1):
+            if (value is None and name in ("seeding_rows", "memory", "n_jobs")) or (name, value) == ("n_jobs", -1):
                 continue
             if not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a whole number from 1")
@@ -225,7 +225,7 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             )
         return X
 
-    def _given(self, features: int, dtype: Any) -> NDArray[np.floating]:
+    def _given(self, features: int, dtype: Any) -> NDArray[Any]:
         start = np.asarray(self.init, dtype=np.float64 if dtype.itemsize == 8 else np.float32)
         if start.shape != (self.n_clusters, features):
             raise ValueError(
