@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import xarray as xr
 from sklearn.cluster import AgglomerativeClustering
 
 from engine import store
-from engine.concepts import Clustering, cluster, setup
+from engine.concepts import Clustering, cluster, setup, together
 from engine.workers.serial import SerialWorkers
 from schemas.concepts import CONCEPTS
 from schemas.study import Concepts
@@ -30,18 +31,22 @@ def numbered(path: Path, layers: list[int]) -> str:
     return str(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
     return blobs(TOKENS, HIDDEN, 6, layers=LAYERS, seed=3)
 
 
-@pytest.fixture
-def stored(tmp_path: Path, vectors: np.ndarray) -> str:
+def make(path: Path, vectors: np.ndarray) -> str:
     """A store of layers 0, 4 and 9; three tokens have no vector."""
     present = np.ones(TOKENS, bool)
     present[ABSENT] = False
-    write(tmp_path / "de.zarr", vectors, present, SHARD)
-    return numbered(tmp_path / "de.zarr", [0, 4, 9])
+    write(path, vectors, present, SHARD)
+    return numbered(path, [0, 4, 9])
+
+
+@pytest.fixture
+def stored(tmp_path: Path, vectors: np.ndarray) -> str:
+    return make(tmp_path / "de.zarr", vectors)
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +181,7 @@ def test_cluster__reference_preset(stored: str, tmp_path: Path, monkeypatch: pyt
     made = found(tmp_path / "c.zarr")
     assert made.sizes["run"] == 10
     without = [*ABSENT, TOKENS - 2]  # the last that has a vector
-    assert np.flatnonzero((made.concept.values[0, 0] == -1)).tolist() == sorted(without)
+    assert np.flatnonzero(made.concept.values[0, 0] == -1).tolist() == sorted(without)
     assert_same(made, engines(tmp_path / "e.zarr", [stored], (4,), (0,), settings={"preset": "reference"}))
 
 
@@ -214,9 +219,9 @@ def test_cluster__again_and_otherwise(
     monkeypatch.setattr("jobs.cluster.create", None)  # no workers
     assert call(monkeypatch, *command) == 0
     assert capsys.readouterr().out == once
-    for other in (("--k", 6), ("--seed", 1), ("--layer", 4), ("--restarts", 2), ("--tolerance", 0.1),
-                  ("--method", "ward"), ("--preset", "reference"), ("--seeding", "k-means||"), ("--language", "x")):  # fmt: skip
-        assert call(monkeypatch, *command, *other) == 2
+    for other in ("--k 6", "--seed 1", "--layer 4", "--restarts 2", "--tolerance 0.1", "--max-iterations 2",
+                  "--method ward", "--preset reference", "--seeding k-means||", "--language x"):  # fmt: skip
+        assert call(monkeypatch, *command, *other.split()) == 2
         assert "c.zarr: is there already, of other vectors or settings; choose another name" in capsys.readouterr().err
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()} == written
     assert not (tmp_path / "c.fit").exists()
@@ -271,3 +276,118 @@ def test_cluster__killed_before_a_change_of_the_disk(
         assert one == other, moment
         assert [path.name for path in out.parent.iterdir()] == ["c.zarr"]
         assert [path for path in out.rglob("*") if "partial" in path.name] == []
+
+
+@pytest.fixture(scope="module")
+def spoilt(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with stores and files that cannot be clustered, or not together with `de.zarr`."""
+    tmp_path = tmp_path_factory.mktemp("spoilt")
+    stored = make(tmp_path / "de.zarr", vectors)
+    every = np.ones(TOKENS, bool)
+    write(tmp_path / "layers.zarr", vectors, every, SHARD)
+    numbered(Path(write(tmp_path / "hidden.zarr", vectors[..., :5], every, SHARD)), [0, 4, 9])
+    holed = vectors.copy()
+    holed[1, 123, 2] = np.nan
+    numbered(Path(write(tmp_path / "nan.zarr", holed, every, SHARD)), [0, 4, 9])
+    write(tmp_path / "begun.zarr", vectors, every, SHARD)
+    numbers = np.arange(TOKENS)
+    numbers[SHARD * 2 :] = -1
+    store.write_region(str(tmp_path / "begun.zarr"), "token_id", numbers)
+    write(tmp_path / "none.zarr", vectors, ~every, SHARD)
+    write(tmp_path / "empty.zarr", vectors[:, :0], every[:0], SHARD)
+    shutil.copytree(stored, tmp_path / "damaged.zarr")
+    shutil.rmtree(tmp_path / "damaged.zarr" / "activation" / "c" / "1")
+    engines(tmp_path / "c0.zarr", [stored], (2,), (0,))
+    for folder in ("folder", "full"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "full" / "precious").touch()
+    (tmp_path / "text").write_text("text")
+    np.save(tmp_path / "x.npy", 0)
+    for name, array in {
+        "wide": np.zeros((5, 7)), "int": np.zeros((5, HIDDEN), int), "nan": np.full((5, HIDDEN), np.nan),
+        "start": vectors[0, :5].astype(float),
+    }.items():  # fmt: skip
+        np.save(tmp_path / f"{name}.npy", array)
+    np.savez(tmp_path / "two.npz", a=np.zeros(2))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("nowhere.zarr", "nowhere.zarr: expected a store of word vectors, found none; make one with colign extract"),
+        ("folder", "folder: expected a store of word vectors, found none"),
+        ("text", "text: expected a store of word vectors, found none"),
+        ("de.zarr nowhere.zarr", "nowhere.zarr: expected a store"),
+        ("c0.zarr", "c0.zarr: expected a store of word vectors, found a concepts dataset"),
+        ("de.zarr layers.zarr", "layers.zarr: layers [0, 1, 2] of 8 numbers, and de.zarr has [0, 4, 9] of 8; give"),
+        ("de.zarr hidden.zarr", "hidden.zarr: layers [0, 4, 9] of 5 numbers, and de.zarr has [0, 4, 9] of 8; give"),
+        ("de.zarr --layer 4 --layer 5", "de.zarr: has no layer 5; it has 0, 4, 9"),
+        ("de.zarr nan.zarr --layer 7", "de.zarr: has no layer 7; it has 0, 4, 9"),
+        ("de.zarr --k 398", "de.zarr: 397 vectors cannot form 398 concepts; lower --k or give more words"),
+        ("de.zarr --k 5 --k 500", "de.zarr: 397 vectors cannot form 500 concepts"),
+        ("de.zarr --k 397 --preset reference", "de.zarr: 396 vectors cannot form 397 concepts"),
+        ("de.zarr --k 398 --method ward", "de.zarr: 397 vectors cannot form 398 concepts"),
+        ("none.zarr --k 5", "none.zarr: 0 vectors cannot form 5 concepts"),
+        ("empty.zarr --k 5", "empty.zarr: 0 vectors cannot form 5 concepts"),
+        ("nan.zarr --k 5", "layer 4, token 123 of nan.zarr: the vector is not finite"),
+        ("nan.zarr --k 5 --method ward --layer 4", "layer 4, token 123 of nan.zarr: the vector is not finite"),
+        ("de.zarr nan.zarr --k 5", "layer 4, token 523 of de.zarr+nan.zarr: the vector is not finite"),
+        ("damaged.zarr --k 5", "layer 4, token 0 of damaged.zarr: the vector is not finite"),
+        ("begun.zarr --k 5", "begun.zarr: token 128 is not there yet: the store is being written, or its writing was"),
+        ("de.zarr --k 5 --memory 0.5", "c.zarr: needs about 5"),
+        ("de.zarr --k 5 --init wide.npy", "wide.npy: expected numbers (5, 8), found float64 (5, 7); one row a"),
+        ("de.zarr --k 6 --init start.npy", "start.npy: expected numbers (6, 8), found float64 (5, 8)"),
+        ("de.zarr --k 5 --k 6 --init start.npy", "one --k"),
+        ("de.zarr --k 5 --init int.npy", "int.npy: expected numbers (5, 8), found int64 (5, 8)"),
+        ("de.zarr --k 5 --init nan.npy", "nan.npy: row 0 holds NaN or infinity"),
+        ("de.zarr --k 5 --init x.npy", "x.npy: expected numbers (5, 8), found int64 ()"),
+        ("de.zarr --k 5 --init two.npz", "two.npz: expected one array, found several"),
+        ("de.zarr --k 5 --init text", "text: cannot be read as .npy"),
+        ("de.zarr --k 5 --init folder", "folder: cannot be read as .npy"),
+        ("de.zarr --k 5 --init nowhere.npy", "nowhere.npy: cannot be read as .npy"),
+        ("de.zarr --k 5 --init start.npy --restarts 2", "start.npy: all 2 restarts would be the same; give --restarts"),
+        ("de.zarr --k 5 --init start.npy --preset reference", "all 10 restarts would be the same; give --restarts 1"),
+        ("de.zarr --k 5 --init start.npy --method ward", "Ward's clustering begins with single vectors"),
+        ("de.zarr --k 5 --language a --language b", "2 languages for 1 stores; give --language once a store"),
+        ("de.zarr --k 5 --seed 2147483648", "seed: Input should be less than 2147483648"),
+        ("de.zarr --k 5 --machine nowhere.yaml", "nowhere.yaml: no such file"),
+        ("de.zarr --k 5 --out folder/../text", "text: is there already"),
+        ("de.zarr --k 5 --out de.zarr", "de.zarr: is there already"),
+        ("de.zarr --k 5 --out full", "full: is there already"),
+    ],
+)  # fmt: skip
+def test_cluster__bad_input(
+    arguments: str, says: str, spoilt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(spoilt)
+    before = {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")}
+    assert call(monkeypatch, "cluster", "--out", "c.zarr", *arguments.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    [message] = [line for line in printed.err.splitlines() if line.startswith("error:")]
+    assert says in (message if "problem(s)" not in message else printed.err)
+    assert {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")} == before
+
+
+def test_cluster__wrong_input_later_keeps_what_is_done(
+    spoilt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layer by layer, the second cannot be clustered; what was done of the first stays until it is mended."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(spoilt / "nan.zarr", "nan.zarr")
+    monkeypatch.setattr("engine.concepts.together", one_layer)
+    command = ("cluster", "nan.zarr", "-o", "c.zarr", "--k", 5)
+    assert call(monkeypatch, *command) == 2
+    assert found("c.zarr").chosen.values.tolist() == [[True, False, False]]
+    store.write_region("nan.zarr", "activation", np.ones((1, TOKENS, HIDDEN), np.float16), layer=1)
+    assert call(monkeypatch, *command) == 0
+    assert found("c.zarr").chosen.values.all()
+    assert not Path("c.fit").exists()
+    assert call(monkeypatch, "cluster", "nan.zarr", "-o", "whole.zarr", "--k", 5) == 0
+    assert_same(found("c.zarr"), found("whole.zarr"))
+
+
+def one_layer(task: Clustering, runs: Any, memory: int) -> Any:
+    """Layers one after the other, as with little memory."""
+    return replace(together(task, runs, memory), layers=1)
