@@ -23,7 +23,7 @@ from jobs import clustering, files, tasks
 from jobs.describe import describe_concepts
 from jobs.extract import ALL, TEXT, extract_into, study_of
 from jobs.plan import clustering_table, size
-from jobs.progress import err, out, print_json, progress
+from jobs.progress import out, print_json, progress
 from jobs.run import Event
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import ASSIGNMENTS, CONCEPTS
@@ -326,7 +326,7 @@ def assign_vectors(
     if as_json:
         print_json({"assignments": [dict(zip(names, line, strict=True)) for line in lines]})
         return
-    err.print("\t".join(names), highlight=False)
+    print("\t".join(names), file=sys.stderr)  # rich would put blanks for tabs
     for word, sentence, position, number, concept, distance, margin in lines:
         sys.stdout.write(f"{word}\t{sentence}\t{position}\t{number}\t{concept}\t{distance:.6g}\t{margin:.6g}\n")
 
