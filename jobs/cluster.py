@@ -1,6 +1,7 @@
 """The commands `colign cluster` and `colign assign`: concepts of stores of vectors, without a study."""
 
 import contextlib
+import hashlib
 import json
 import sys
 import tempfile
@@ -37,6 +38,8 @@ MachineFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 _NONE = Concepts()
+_GLANCE = 64
+"""Vectors of each layer that are looked at."""
 
 
 def cluster_vectors(
@@ -106,9 +109,10 @@ def cluster_vectors(
     if plan:
         _print_plan(task, settings, limits, as_json=as_json)
         return
-    known = [(one.attrs.get("fingerprint", name), one.sizes["token"], str(one.activation.dtype)) for one, name in zip(
-        stores, activations, strict=True
-    )]  # fmt: skip
+    known = [
+        (one.attrs.get("fingerprint") or _glance(one, name), one.sizes["token"], str(one.activation.dtype))
+        for one, name in zip(stores, activations, strict=True)
+    ]
     given = None if start is None else start.tolist()
     fingerprint = digest(settings, task.ks, layers, task.languages, known, given)
     working = f"{path.removesuffix('.zarr')}.fit"
@@ -199,6 +203,13 @@ def _opened(path: str) -> Any:
             "with colign extract or colign import"
         )
     return store.load(path, ACTIVATIONS)
+
+
+def _glance(vectors: Any, path: str) -> str:
+    """What tells a store without a fingerprint, as imports are, from another: its first vectors."""
+    with store.undamaged(path):
+        first = np.ascontiguousarray(vectors.activation[:, :_GLANCE].values)
+    return hashlib.sha256(first.tobytes()).hexdigest()
 
 
 def _language(vectors: Any, path: str) -> str:

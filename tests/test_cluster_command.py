@@ -14,6 +14,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 from engine import store
 from engine.concepts import Clustering, cluster, setup, together
+from engine.parts import Moments
 from engine.workers.serial import SerialWorkers
 from schemas.concepts import CONCEPTS
 from schemas.study import Concepts
@@ -146,6 +147,8 @@ def test_cluster__stores_of_two_types_in_any_order(
     one, other = found(tmp_path / "a.zarr"), found(tmp_path / "b.zarr")
     for name in ("concept", "centroid", "distance", "inertia"):
         np.testing.assert_array_equal(one[name], other[name])
+    of_types = [Moments(1, np.ones(1), np.ones(1), 1.0, dtype) for dtype in ("float16", "float32")]
+    assert (of_types[0] + of_types[1]).unit == (of_types[1] + of_types[0]).unit > 0
 
 
 def test_cluster__given_centroids(
@@ -225,6 +228,9 @@ def test_cluster__again_and_otherwise(
         assert "c.zarr: is there already, of other vectors or settings; choose another name" in capsys.readouterr().err
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()} == written
     assert not (tmp_path / "c.fit").exists()
+    store.write_region(stored, "activation", np.ones((1, TOKENS, HIDDEN), np.float16), layer=1)  # imported anew
+    assert call(monkeypatch, *command) == 2
+    assert "of other vectors" in capsys.readouterr().err
 
 
 def test_cluster__a_deleted_store_is_made_anew(stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
