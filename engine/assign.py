@@ -122,7 +122,8 @@ def assign(
         for places, *values in workers.fold(_assigned, parts, _joined, passes).get((str(layer),), []):
             for column, value in zip(columns.values(), values, strict=True):
                 column[i, places] = value
-    known = {name: vectors[name].values for name in ("token_id", "word", "sentence", "position")}
+    with store.undamaged(activations_path):
+        known = {name: vectors[name].values for name in ("token_id", "word", "sentence", "position")}
     return ASSIGNMENTS.create(
         {"layer": np.array(wanted, np.int32), **columns, **known},
         concepts=concepts_path,
@@ -134,6 +135,11 @@ def assign(
 def _load(key: Key, source: _Source) -> tuple[Any, NDArray[np.int64]]:
     rows = np.arange(key.start, key.stop)
     layer = source.layers.index(int(key.part[-1]))
+    if (unwritten := np.flatnonzero(store.read_rows(source.path, "token_id", rows) < 0)).size:
+        raise InputError(
+            f"{source.path}: token {rows[unwritten[0]]} is not there yet: the store is being written, or its writing "
+            "was cut off; let what writes it come to its end, or run it again"
+        )
     present = np.flatnonzero(store.read_rows(source.path, "present", rows))
     values = store.read_rows(source.path, "activation", rows, axis=1, layer=layer)[present]
     if not np.isfinite(values).all():

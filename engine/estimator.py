@@ -5,9 +5,10 @@ from engine.estimator import KMeans
 model = KMeans(600, random_state=0, memory=2 * 2**30).fit(zarr.open_array("vectors.zarr"))
 """
 
+import math
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from engine.kernels.shards import shard_ranges
 from engine.parts import Layer, Run, fitting, part
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
+from schemas.errors import BudgetError, InputError
 from schemas.study import Concepts
 from schemas.task import Key
 
@@ -57,7 +59,7 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     memory
         Bytes that may be held; None: all vectors are.
     n_jobs
-        Threads; None: all cores.
+        Threads; None or -1: all cores.
     products
         `auto` or `float32`: see `engine.backend.products`; changes no result.
     workers
@@ -143,7 +145,7 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             best: tuple[float, kmeans.Fit, NDArray[np.int32], NDArray[np.float64]] | None = None
             for some in plan.runs:
                 fits = kmeans.fit(held, known, some, settings, workers, start=start)
-                dtype = np.float64 if X.dtype == np.float64 else np.float32
+                dtype = np.float64 if X.dtype.itemsize == 8 else np.float32
                 passes = kmeans.final(fits, known, workers.products, dtype)
                 found = workers.fold(_labelled, held, _joined, passes)[_LAYER]
                 for one, model in zip(fits[_LAYER], passes[_LAYER].models, strict=True):
@@ -169,24 +171,51 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             passes = {_LAYER: kmeans.Pass((model,), 0.0, workers.products)}
             return np.concatenate(workers.fold(_labelled, held, _joined, passes)[_LAYER][0][0])
 
-    def _workers(self) -> Any:
-        if self.workers is not None:
-            return nullcontext(self.workers)
-        threads = self.n_jobs or len(os.sched_getaffinity(0))
-        return SerialWorkers(threads, 2**62 if self.memory is None else self.memory, self.products)
+    @contextmanager
+    def _workers(self) -> Iterator[Workers]:
+        """The workers; what is wrong with the vectors is a `ValueError`, as everywhere in scikit-learn."""
+        try:
+            if self.workers is not None:
+                yield self.workers
+                return
+            threads = len(os.sched_getaffinity(0)) if self.n_jobs in (None, -1) else self.n_jobs
+            with SerialWorkers(threads, 2**62 if self.memory is None else self.memory, self.products) as workers:
+                yield workers
+        except BudgetError:
+            raise
+        except InputError as error:
+            raise ValueError(str(error)) from error
 
-    def _checked(self, X: Any, *, reset: bool) -> Any:
-        for name, least in (("n_clusters", 1), ("n_init", 1), ("max_iter", 1)):
-            if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number from {least}")
+    def _check_parameters(self) -> None:
+        for name in ("n_clusters", "n_init", "max_iter", "seeding_rows", "memory", "n_jobs"):
+            value = getattr(self, name)
+            if (value is None and name in ("seeding_rows", "memory", "n_jobs")) or (name, value) == ("n_jobs", -1):
+                continue
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected a whole number from 1")
+        if not self.tol >= 0:
+            raise ValueError(f"tol is {self.tol!r}; expected a number from 0")
+        if self.products not in ("auto", "float32"):
+            raise ValueError(f"products is {self.products!r}; expected 'auto' or 'float32'")
         if isinstance(self.init, str) and self.init not in ("auto", "k-means++", "k-means||"):
             raise ValueError(f"init is {self.init!r}; expected 'auto', 'k-means++', 'k-means||' or an array")
+
+    def _checked(self, X: Any, *, reset: bool) -> Any:
+        self._check_parameters()
         if not _is_lazy(X):
             return validate_data(
                 self, X, reset=reset, dtype=[np.float64, np.float32, np.float16], accept_large_sparse=False
             )
-        if X.ndim != 2 or np.dtype(X.dtype).kind != "f":
+        if X.ndim != 2 or np.dtype(X.dtype).kind != "f" or np.dtype(X.dtype).itemsize > 8:
             raise ValueError(f"expected floating-point vectors (row, feature), found {X.dtype} {tuple(X.shape)}")
+        if math.isnan(X.shape[0]):
+            raise ValueError("expected rows whose number is known; call compute_chunk_sizes() of the Dask array first")
+        for size, what in zip(X.shape, ("sample", "feature"), strict=True):
+            if not size:
+                raise ValueError(
+                    f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 is required by "
+                    f"{type(self).__name__}."
+                )
         if reset:
             self.n_features_in_ = X.shape[1]
         elif X.shape[1] != self.n_features_in_:
@@ -196,12 +225,14 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             )
         return X
 
-    def _given(self, features: int, dtype: Any) -> NDArray[np.floating]:
-        start = np.asarray(self.init, dtype=dtype if dtype == np.float64 else np.float32)
+    def _given(self, features: int, dtype: Any) -> NDArray[Any]:
+        start = np.asarray(self.init, dtype=np.float64 if dtype.itemsize == 8 else np.float32)
         if start.shape != (self.n_clusters, features):
             raise ValueError(
                 f"init has the shape {start.shape}; expected ({self.n_clusters}, {features}), one row a cluster"
             )
+        if not np.isfinite(start).all():
+            raise ValueError("init holds NaN or infinity; every first centroid must be finite")
         return start
 
 
@@ -215,7 +246,7 @@ def _parts(X: Any) -> tuple[list[Key], Callable[[Key], tuple[Any, NDArray[np.int
     """Keys of the parts of an array, whole chunks of it each, and how one is read."""
     rows, features = X.shape
     unit = getattr(X, "shards", None) or getattr(X, "chunks", None) or (1,)  # Zarr; Dask and xarray: lengths of each
-    first = unit[0][0] if isinstance(unit[0], tuple) else unit[0]
+    first = max(unit[0]) if isinstance(unit[0], tuple) else unit[0]
     size = max(1, PART_BYTES // max(1, features * X.dtype.itemsize))
     size = size // BLOCK_ROWS * BLOCK_ROWS or size
     size = max(first, size // first * first)
@@ -228,9 +259,10 @@ def _read(key: Key, X: Any) -> tuple[Any, NDArray[np.int64]]:
     if hasattr(values, "compute"):  # in this thread: inside a worker Dask's own scheduler would wait for itself
         values = values.compute(scheduler="synchronous")
     values = np.ascontiguousarray(values)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if not np.isfinite(values).all():
         row = key.start + int(np.argmin(np.isfinite(values).all(axis=1)))
-        raise ValueError(f"row {row} holds NaN or infinity; repair it or leave it out")
+        raise InputError(f"row {row} holds NaN or infinity; repair it or leave it out")
     return backend.to_device(values, backend.array_module()), np.arange(len(values))
 
 

@@ -55,7 +55,7 @@ class Moments:
             self.total + other.total,
             self.squares + other.squares,
             max(self.largest, other.largest),
-            self.dtype,
+            str(np.promote_types(self.dtype, other.dtype)),  # stores of a mixed selection may differ
         )
 
     @property

@@ -1,6 +1,7 @@
 """The commands `colign cluster` and `colign assign`: concepts of stores of vectors, without a study."""
 
 import contextlib
+import hashlib
 import json
 import sys
 import tempfile
@@ -21,9 +22,9 @@ from engine.records import read_records
 from engine.workers.create import create
 from jobs import clustering, files, tasks
 from jobs.describe import describe_concepts
-from jobs.extract import ALL, extract_into, study_of
+from jobs.extract import ALL, TEXT, extract_into, study_of
 from jobs.plan import clustering_table, size
-from jobs.progress import err, out, print_json, progress
+from jobs.progress import out, print_json, progress
 from jobs.run import Event
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import ASSIGNMENTS, CONCEPTS
@@ -37,6 +38,8 @@ MachineFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 _NONE = Concepts()
+_GLANCE = 64
+"""Vectors of each layer that are looked at."""
 
 
 def cluster_vectors(
@@ -71,6 +74,7 @@ def cluster_vectors(
     as_json: Json = False,
 ) -> None:
     """Cluster the vectors of each layer; run again it goes on after the last iteration."""
+    path = path.rstrip("/")
     stores = [_opened(one) for one in activations]
     values: dict[str, Any] = {
         "k": max(k or [_NONE.k]), "seed": seed, "seeding": seeding, "method": method, "preset": preset,
@@ -82,8 +86,10 @@ def cluster_vectors(
         limits = limits.model_copy(update={"memory": memory})
     layers = _layers(activations, stores, layer)
     start = None if init is None else _given(init, stores[0].sizes["hidden"], k or [_NONE.k])
+    if start is not None and method == "ward":
+        raise InputError(f"--init {init}: Ward's clustering begins with single vectors; leave out --init")
     if start is not None and settings.restarts > 1:
-        raise InputError(f"--init {init}: all restarts would be the same; leave out --restarts")
+        raise InputError(f"--init {init}: all {settings.restarts} restarts would be the same; give --restarts 1")
     task = Clustering(
         path,
         tuple(activations),
@@ -91,10 +97,11 @@ def cluster_vectors(
         tuple(int(n) for n in np.cumsum([one.sizes["token"] for one in stores])),
         stores[0].sizes["hidden"],
         max(one.activation.dtype.itemsize for one in stores),
-        tuple(int(n) for n in stores[0].layer.values),
+        tuple(layers),
         (Path(path).stem,),
         _shard(stores[0]),
         tuple(dict.fromkeys(k or [_NONE.k])),
+        stored=tuple(int(n) for n in stores[0].layer.values),
     )  # fmt: skip
     if len(task.languages) != len(activations):
         raise InputError(f"{len(task.languages)} languages for {len(activations)} stores; give --language once a store")
@@ -102,29 +109,54 @@ def cluster_vectors(
     if plan:
         _print_plan(task, settings, limits, as_json=as_json)
         return
-    known = [(one.attrs.get("fingerprint", name), one.sizes["token"], str(one.activation.dtype)) for one, name in zip(
-        stores, activations, strict=True
-    )]  # fmt: skip
+    known = [
+        (one.attrs.get("fingerprint") or _glance(one, name), one.sizes["token"], str(one.activation.dtype))
+        for one, name in zip(stores, activations, strict=True)
+    ]
     given = None if start is None else start.tolist()
     fingerprint = digest(settings, task.ks, layers, task.languages, known, given)
     working = f"{path.removesuffix('.zarr')}.fit"
     if (there := _state(path, fingerprint)) is None:
-        task = replace(task, layers=tuple(layers), stored=task.layers)
+        _check_tokens(task, stores, settings)
         _work(task, layers, settings, limits, working, fingerprint, start)
     elif not there:
         raise InputError(
             f"{path}: is there already, of other vectors or settings; choose another name with --out, or delete it"
         )
+    _clear(working)
     describe_concepts(path, as_json=as_json)
 
 
 def _work(
     task: Clustering, layers: list[int], settings: Concepts, limits: Machine, working: str, fingerprint: str, start: Any
 ) -> None:
-    """Cluster the layers that no record says are done."""
-    concepts.setup(
-        task, settings, fingerprint=fingerprint, sources=list(task.sources), vectors=_reading(task.sources[0])
-    )
+    """Cluster the layers that no record says are done; wrong input leaves nothing of what was begun here."""
+    if fresh := not store.attributes(task.path):
+        _clear(working)  # records of a store that was deleted since
+        known = {"sources": list(task.sources), "vectors": _reading(task.sources[0])}
+        with paths.replaced(task.path) as place:
+            concepts.setup(replace(task, path=place), settings, fingerprint=fingerprint, **known)
+    else:
+        paths.sweep_partial_files(task.path)
+    try:
+        _cluster(task, layers, settings, limits, working, fingerprint, start)
+    except InputError:
+        if fresh and not read_records(paths.join(working, "records")):
+            paths.remove(task.path)
+            _clear(working)
+        raise
+    store.describe(task.path, complete=True)
+
+
+def _clear(working: str) -> None:
+    """Remove what is kept between two calls, and what a killed call left of it."""
+    paths.remove(working)
+    paths.sweep_partial_files(working)
+
+
+def _cluster(
+    task: Clustering, layers: list[int], settings: Concepts, limits: Machine, working: str, fingerprint: str, start: Any
+) -> None:
     records = paths.join(working, "records")
     done = {name for name, record in read_records(records).items() if record.fingerprint == fingerprint}
     left = [layer for layer in layers if str(Key("concepts", (*task.part, str(layer)))) not in done]
@@ -143,8 +175,6 @@ def _work(
             tasks.commit(Key("concepts", (*task.part, str(layer))), records, fingerprint, started, outcome)
             finished += 1
             say()
-    store.describe(task.path, complete=True)
-    paths.remove(working)
 
 
 def _reading(path: str) -> str:
@@ -175,8 +205,16 @@ def _opened(path: str) -> Any:
     return store.load(path, ACTIVATIONS)
 
 
+def _glance(vectors: Any, path: str) -> str:
+    """What tells a store without a fingerprint, as imports are, from another: its first vectors."""
+    with store.undamaged(path):
+        first = np.ascontiguousarray(vectors.activation[:, :_GLANCE].values)
+    return hashlib.sha256(first.tobytes()).hexdigest()
+
+
 def _language(vectors: Any, path: str) -> str:
-    return str(vectors.attrs.get("language", Path(path).stem))
+    named = vectors.attrs.get("language", TEXT)  # `colign extract` knows of no language
+    return Path(path).stem if named == TEXT else str(named)
 
 
 def _layers(names: list[str], stores: list[Any], wanted: list[int] | None) -> list[int]:
@@ -200,16 +238,40 @@ def _shard(vectors: Any) -> int:
     return int((encoding.get("shards") or encoding["chunks"])[1])
 
 
+def _check_tokens(task: Clustering, stores: list[Any], settings: Concepts) -> None:
+    """Refuse stores that are being written, and fewer vectors than concepts, before anything is laid out."""
+    count = 0
+    for name, one in zip(task.sources, stores, strict=True):
+        with store.undamaged(name):
+            if (unwritten := np.flatnonzero(one.token_id.values < 0)).size:
+                raise InputError(
+                    f"{name}: token {unwritten[0]} is not there yet: the store is being written, or its writing was "
+                    "cut off; let what writes it come to its end, or run it again"
+                )
+            count += int(one.present.values.sum())
+    count -= settings.preset == "reference" and settings.method == "kmeans"  # leaves out the last
+    if count < max(task.ks):
+        raise InputError(
+            f"{'+'.join(task.sources)}: {max(count, 0)} vectors cannot form {max(task.ks)} concepts; lower --k or give "
+            "more words"
+        )
+
+
 def _given(path: str, hidden: int, ks: list[int]) -> Any:
     try:
         start = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be read as .npy ({error}); write it with numpy.save") from error
+    if not isinstance(start, np.ndarray):
+        raise InputError(f"{path}: expected one array, found several; write it with numpy.save")
     if start.ndim != 2 or start.shape != (ks[0], hidden) or len(set(ks)) > 1 or start.dtype.kind != "f":
         raise InputError(
             f"{path}: expected numbers ({ks[0]}, {hidden}), found {start.dtype} {start.shape}; one row a concept, and "
             "one --k"
         )
+    if not np.isfinite(start).all():
+        row = int(np.argmin(np.isfinite(start).all(axis=1)))
+        raise InputError(f"{path}: row {row} holds NaN or infinity; every first centroid must be finite")
     return start
 
 
@@ -275,7 +337,7 @@ def assign_vectors(
     if as_json:
         print_json({"assignments": [dict(zip(names, line, strict=True)) for line in lines]})
         return
-    err.print("\t".join(names), highlight=False)
+    print("\t".join(names), file=sys.stderr)  # rich would put blanks for tabs
     for word, sentence, position, number, concept, distance, margin in lines:
         sys.stdout.write(f"{word}\t{sentence}\t{position}\t{number}\t{concept}\t{distance:.6g}\t{margin:.6g}\n")
 
@@ -289,8 +351,16 @@ def _vectors_of(
         yield source
         return
     stored = json.loads((store.attributes(concept_store) or {}).get("vectors") or "{}")
+    if not stored:
+        raise InputError(
+            f"{concept_store}: does not say how its vectors were read; read the text alike with colign extract, and "
+            "give that store"
+        )
     settings = {name: stored[name] for name in _READING if name in stored}
-    settings["layers"] = layers or store.load(concept_store, CONCEPTS).layer.values.tolist()
+    held = store.load(concept_store, CONCEPTS).layer.values.tolist()
+    if missing := sorted(set(layers or ()) - set(held)):
+        raise InputError(f"{concept_store}: has no layer {missing[0]}; it has {', '.join(map(str, held))}")
+    settings["layers"] = layers or held
     settings["stacks"] = stored.get("stack")
     with tempfile.TemporaryDirectory() as folder:
         place = f"{folder}/vectors.zarr"

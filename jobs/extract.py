@@ -25,7 +25,10 @@ from schemas.study import Activations, Checkpoint, Corpus, Selection, Study, par
 ALL = 2**62
 """More than any word occurs."""
 
-_MODEL, _TEXT, _SOURCE = "model", "text", "source"
+TEXT = "text"
+"""Language of a text that is read alone."""
+
+_MODEL, _SOURCE = "model", "source"
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,9 @@ def study_of(
         raise InputError(f"{model}: its decoder reads TEXT while its encoder reads another: name that with --source")
     if source is not None and not reads_source:
         raise InputError(f"--source {source}: only for --stack decoder of an encoder-decoder model; leave it out")
-    texts = {_TEXT: text} | ({_SOURCE: source} if source is not None else {})
+    texts = {TEXT: text} | ({_SOURCE: source} if source is not None else {})
     if source is not None:
-        given["decoder_source"] = {_TEXT: _SOURCE}
+        given["decoder_source"] = {TEXT: _SOURCE}
     for file in texts.values():
         if "://" not in file and not Path(file).exists():
             raise InputError(f"{file}: no such file; expected a text of one sentence a line")

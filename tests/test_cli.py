@@ -94,6 +94,8 @@ def test_plan__computes_and_writes_nothing(
     assert printed.err == ""
     if not as_json:
         assert all(name in printed.out for name in (*STAGES, "selected tokens", "projected peak"))
+        assert "clustering: a pass over all layers and runs" in printed.out
+        assert "tiny/encoder/de+en" in printed.out or "tiny/encoder/en+de" in printed.out
         return
     found = json.loads(printed.out)
     assert found["directory"] == str(study.directory)
@@ -102,6 +104,12 @@ def test_plan__computes_and_writes_nothing(
     assert all(row["disk"] > 0 and row["memory"] > 0 for row in found["stages"])
     assert found["text"]["sentences"] == 30
     assert found["text"]["tokens"] == {"en": 150, "de": 135, "fr": 150}
+    assert len(found["clustering"]) == next(row["tasks"] for row in found["stages"] if row["stage"] == "concepts")
+    for row in found["clustering"]:
+        assert (row["layers"], row["runs"], row["held"], row["bytes_read_a_pass"]) == (1, 1, True, 0)
+        assert row["seconds_a_whole_pass"] > 0
+        assert row["memory"] > 2**29
+        assert row["vectors"] > 0
 
 
 def test_plan__of_a_finished_study_has_nothing_left(

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from schemas.activations import ACTIVATIONS
-from schemas.concepts import CONCEPTS
+from schemas.concepts import ASSIGNMENTS, CONCEPT_STATISTICS, CONCEPTS
 from schemas.corpus import CORPUS, SELECTION
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.dataset import FORMAT_VERSION, Schema, Variable
@@ -16,8 +16,8 @@ from schemas.links import DICTIONARY, LINKS
 from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
 
 ALL = [
-    CORPUS, SELECTION, LINKS, DICTIONARY, ACTIVATIONS, CONCEPTS, ALIGNED_TYPES, LANGUAGE_COUNT, CALIGN, COLAP,
-    STATISTICS, *CALIGN_SWEEPS.values(), *COLAP_SWEEPS.values(),
+    CORPUS, SELECTION, LINKS, DICTIONARY, ACTIVATIONS, CONCEPTS, CONCEPT_STATISTICS, ASSIGNMENTS,
+    ALIGNED_TYPES, LANGUAGE_COUNT, CALIGN, COLAP, STATISTICS, *CALIGN_SWEEPS.values(), *COLAP_SWEEPS.values(),
 ]  # fmt: skip
 SIZES = {dim: i for i, dim in enumerate(sorted({d for s in ALL for v in s.variables for d in v.dims}), 2)}
 
