@@ -238,7 +238,7 @@ def test_fitting__memory_for_nothing_is_refused_with_numbers() -> None:
 
 def test_cluster__memory_for_nothing_is_refused(whole: Any) -> None:
     task, wanted, _ = whole
-    with pytest.raises(BudgetError, match=r"concepts.*: 500 vectors and 12 concepts need 0.0 MiB"):
+    with pytest.raises(BudgetError, match=r"concepts.*: 500 vectors and 12 concepts need 0.0139 MiB"):
         clustered(task, wanted, memory=1000)
 
 

@@ -96,9 +96,12 @@ def test_advance__step_by_step_labels_and_bounds_hold(
     ("hidden", "k", "scale", "offset"),
     [(768, 200, 1.0, 0.0), (768, 64, 0.01, 30.0), (300, 33, 100.0, 0.0), (40, 300, 1.0, 1000.0), (768, 200, 1e-4, 0.0)],
 )
-def test_advance__many_rows_of_many_numbers(precision: str, hidden: int, k: int, scale: float, offset: float) -> None:
+def test_advance__many_rows_of_many_numbers(
+    monkeypatch: pytest.MonkeyPatch, precision: str, hidden: int, k: int, scale: float, offset: float
+) -> None:
+    monkeypatch.setattr(lloyd, "BLOCK_ROWS", 512)
     rng = np.random.default_rng(hidden + k)
-    values = (offset + scale * rng.normal(size=(lloyd.BLOCK_ROWS + 17, hidden))).astype(np.float16)
+    values = (offset + scale * rng.normal(size=(1100, hidden))).astype(np.float16)
     mean = values.astype(np.float64).mean(axis=0).astype(np.float32)
     centroids = values[rng.choice(len(values), k, replace=False)].astype(np.float64)
     centroids[0] *= 50  # far from all: its norm must not spoil the bounds of others
