@@ -3,7 +3,7 @@
     python -m tests.benchmarks.kmeans fit      --vectors x.npy --k 600          # one restart, in memory
     python -m tests.benchmarks.kmeans restarts --vectors x.npy --k 600 --restarts 10
     python -m tests.benchmarks.kmeans streamed --vectors x.npy --tokens 500000 --restarts 10  # a tenth of it in memory
-    python -m tests.benchmarks.kmeans workers  --vectors x.npy --k 600          # one process, two processes
+    python -m tests.benchmarks.kmeans workers  --vectors x.npy --tokens 300000   # one process, two processes
     python -m tests.benchmarks.kmeans large    --gigabytes 30 --memory 2        # a store larger than memory
 
 Vectors (row, hidden) come from a .npy file, or are made. The ceiling is the matrix product of whole passes at the rate
@@ -224,7 +224,7 @@ def workers(vectors: np.ndarray, k: int) -> dict[str, Any]:
     """One single-threaded worker process beside two."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        array = stored(folder, vectors, shard=4096)
+        array = stored(folder, vectors)
         seeds = seeds_of(vectors, k, 0)
         for count in (1, 2):
             with ClusterWorkers(count, threads=1, memory=4 * 2**30, retries=2) as processes:
@@ -287,7 +287,7 @@ def main() -> None:
             "fit": lambda: fit(vectors, a.k, a.threads),
             "restarts": lambda: restarts(vectors, a.k, a.threads, a.restarts),
             "streamed": lambda: streamed(more(vectors, a.tokens), a.k, a.threads, a.restarts, a.iterations),
-            "workers": lambda: workers(vectors, a.k),
+            "workers": lambda: workers(more(vectors, a.tokens), a.k),
         }[a.what]()
     sys.stdout.write(json.dumps(found, indent=1, default=float) + "\n")
 
