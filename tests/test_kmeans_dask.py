@@ -17,12 +17,12 @@ KS = (5, 9)
 
 
 @contextmanager
-def killer(seed: int, pause: float) -> Iterator[list[int]]:
-    """Kill a random worker process of this one after random pauses; gives those that were killed."""
+def killer(seed: int, pause: float, most: int = 2) -> Iterator[list[int]]:
+    """Kill a random worker process of this one after random pauses, a few times; gives those that were killed."""
     chance, ended, killed = random.Random(seed), threading.Event(), list[int]()
 
     def work() -> None:
-        while not ended.wait(chance.uniform(0.3, 1) * pause):
+        while len(killed) < most and not ended.wait(chance.uniform(0.3, 1) * pause):
             found = [p for p in psutil.Process().children() if any("spawn_main" in word for word in p.cmdline())]
             if found:
                 victim = chance.choice(found)
@@ -59,7 +59,7 @@ def test_cluster__killed_workers_change_no_bit(processes: int, kills: int, tmp_p
     done = 0
     with ClusterWorkers(processes, threads=1, memory=2**30, retries=3) as workers:
         while done < kills:
-            with killer(kills + done, 3.0) as killed:
+            with killer(kills + done, 2.0) as killed:
                 found = clustered(task, wanted, workers)
             assert_same(found, expected)
             done += len(killed)
