@@ -13,12 +13,22 @@ LINKS = Schema(
 
 DICTIONARY = Schema(
     "dictionary",
-    "Translations T(w_s, w_t) of word types (Section 2.2), ordered by source type, then rank",
+    "Translations T(w_s, w_t) of word types (Section 2.2), ordered by source type, then rank; the languages are the "
+    "attributes `source` and `target`, the folding of both sides the attribute `fold`",
     (
-        Variable("source_type", ("entry",), "int32", "index in the corpus of the source type"),
-        Variable("target_type", ("entry",), "int32", "index in the corpus of the target type"),
+        Variable("source_form", ("source",), "string", "spelling of each source type, distinct, by code point"),
+        Variable("target_form", ("target",), "string", "spelling of each target type, distinct, by code point"),
+        Variable("source_type", ("entry",), "int32", "index into source_form"),
+        Variable("target_type", ("entry",), "int32", "index into target_form"),
         Variable("probability", ("entry",), "float64", "p(target | source), unlinked source tokens included"),
-        Variable("count", ("entry",), "int64", "number of links between the two types", units="count"),
+        Variable("count", ("entry",), "int64", "number of links between the two types; 0 if not known", units="count"),
         Variable("rank", ("entry",), "int32", "rank among the source type's translations, from 0 (N-best = rank < n)"),
+        Variable(
+            "place",
+            ("entry",),
+            "int32",
+            "place among the source type's translations in the file it was read from, from 0; equals rank in others",
+        ),
     ),
+    version=3,
 )
