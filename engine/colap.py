@@ -1,18 +1,19 @@
 """COLAP: concepts of mixed text that hold words of several languages (Section 2.3)."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from engine.kernels import counting
-from engine.kernels.fractions import at_least
-from engine.text import gather
+from engine.kernels.fractions import at_least, more_than
 from schemas.counts import LANGUAGE_COUNT
 
 UNITS = ("token", "type")
 
 
-def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], corpus: xr.Dataset) -> xr.Dataset:
+def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer]) -> xr.Dataset:
     """Count the tokens and types of each language in each concept of mixed text.
 
     Parameters
@@ -26,50 +27,74 @@ def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], corpus
     -------
     LANGUAGE_COUNT dataset (layer, concept, language, unit).
     """
-    token_id = np.asarray(concepts.token_id.values)
-    languages = gather(corpus, "token_language", token_id)
-    present = np.unique(languages)
-    types = gather(corpus, "token_type", token_id)
-    columns = np.searchsorted(present, languages)
+    columns = np.asarray(concepts.language.values, np.int64)
+    names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
+    # the same spelling in two languages is two types
+    table: dict[tuple[int, str], int] = {}
+    pairs = zip(columns.tolist(), concepts.word.values.tolist(), strict=True)
+    types = np.fromiter((table.setdefault(pair, len(table)) for pair in pairs), np.int64, len(columns))
     counted = [
-        counting.language_count(layer, types, columns, concepts.sizes["concept_id"], len(present))
-        for layer in of_tokens
+        counting.language_count(layer, types, columns, concepts.sizes["concept_id"], len(names)) for layer in of_tokens
     ]
     return LANGUAGE_COUNT.create(
         {
             "layer": concepts.layer.values,
-            "language": corpus.language.values[present],
+            "language": names,
             "unit": list(UNITS),
             "language_count": np.stack(counted),
         }
     )
 
 
-def colap(counts: xr.Dataset, *, theta_overlap: float = 0.3, unit: str = "token") -> xr.Dataset:
-    """Fraction of concepts of which at least two languages form θ_O each (COLAP, Section 2.3), with its parts.
+def overlapping(
+    counts: xr.Dataset,
+    *,
+    theta_overlap: float = 0.3,
+    unit: str = "token",
+    min_languages: int | str = 2,
+    comparison: str = "at_least",
+) -> NDArray[np.bool_]:
+    """Which concepts overlap: several languages form θ_O of them each (O_C of Section 2.3).
 
     Parameters
     ----------
     counts
         LANGUAGE_COUNT dataset.
     theta_overlap
-        Least fraction of the concept that a language must form, in [0, 1].
+        Fraction of the concept that a language must form, in [0, 1].
     unit
         What is counted: `token` (Section 2.3) or `type`.
+    min_languages
+        Languages that must, at least 2 (Section 2.3), or `all` of the dataset (Section 3.3).
+    comparison
+        `at_least` lets a fraction of exactly theta_overlap pass, `more_than` does not (get_overlapping_clusters.py).
+
+    Returns
+    -------
+    (layer, concept) booleans.
+    """
+    counted = counts.language_count.sel(unit=unit).transpose("layer", "concept", "language").values
+    size = counted.sum(axis=2, keepdims=True)
+    compare = at_least if comparison == "at_least" else more_than
+    wanted = counted.shape[2] if min_languages == "all" else int(min_languages)
+    enough = compare(counted, theta_overlap, size).sum(axis=2) >= wanted
+    return np.asarray(enough & (size[:, :, 0] > 0))
+
+
+def colap(counts: xr.Dataset, *, unit: str = "token", **rules: Any) -> xr.Dataset:
+    """Fraction of concepts that overlap (COLAP, Section 2.3), with its parts; arguments as `overlapping`.
 
     Returns
     -------
     Dataset (layer): colap in [0, 1], overlapping_concepts, concepts (those that hold a token).
     """
-    counted = counts.language_count.sel(unit=unit).transpose("layer", "concept", "language").values
-    size = counted.sum(axis=2, keepdims=True)
-    forms = at_least(counted, theta_overlap, size)
-    overlapping = ((forms.sum(axis=2) >= 2) & (size[:, :, 0] > 0)).sum(axis=1)
-    concepts = (size[:, :, 0] > 0).sum(axis=1)
+    found = overlapping(counts, unit=unit, **rules).sum(axis=1)
+    size = counts.language_count.sel(unit=unit).sum("language").transpose("layer", "concept").values
+    concepts = (size > 0).sum(axis=1)
     return xr.Dataset(
         {
-            "colap": ("layer", overlapping / np.maximum(concepts, 1)),
-            "overlapping_concepts": ("layer", overlapping.astype(np.float64)),
+            "colap": ("layer", found / np.maximum(concepts, 1)),
+            "overlapping_concepts": ("layer", found.astype(np.float64)),
             "concepts": ("layer", concepts.astype(np.float64)),
         },
         {"layer": counts.layer.values},

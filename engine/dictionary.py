@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from engine.text import span, token_types
+from engine.text import span, spell, token_types
 from schemas.links import DICTIONARY
 
 
@@ -47,14 +47,20 @@ def estimate(corpus: xr.Dataset, links: xr.Dataset, source: str, target: str) ->
     source_type, target_type, count = source_type[order], target_type[order], count[order]
     first = np.concatenate([[0], np.flatnonzero(np.diff(source_type)) + 1]) if len(order) else np.empty(0, np.int64)
     rank = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+    source_kinds, source_index = np.unique(source_type, return_inverse=True)
+    target_kinds, target_index = np.unique(target_type, return_inverse=True)
     return DICTIONARY.create(
         {
-            "source_type": source_type.astype(np.int32),
-            "target_type": target_type.astype(np.int32),
+            "source_form": np.array(spell(corpus, source, source_kinds.tolist()), object),
+            "target_form": np.array(spell(corpus, target, target_kinds.tolist()), object),
+            "source_type": source_index.astype(np.int32),
+            "target_type": target_index.astype(np.int32),
             "probability": count / total[source_type],
             "count": count.astype(np.int64),
             "rank": rank.astype(np.int32),
+            "place": rank.astype(np.int32),
         },
         source=source,
         target=target,
+        fold=[],
     )

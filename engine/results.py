@@ -102,10 +102,8 @@ def assemble(
     -------
     DataTree: /calign, /colap, /sweeps/calign_by_*, /sweeps/colap_by_*, /statistics.
     """
-    align = {
-        "theta_align": metrics.theta_align, "min_types": metrics.min_types, "max_size_gap": metrics.max_size_gap
-    }  # fmt: skip
-    over = {"theta_overlap": metrics.theta_overlap, "unit": metrics.overlap_unit}
+    align = metrics.alignment | {"denominator": metrics.denominator}
+    over = metrics.overlap
     nodes = {
         "/": xr.Dataset(attrs={"title": "Colign results", "format_version": FORMAT_VERSION} | provenance),
         "/calign": scores(CALIGN, alignment, calign, **align),

@@ -162,7 +162,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             continue  # nor this stack
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
-        elif stage == "counts" or grow:  # counts cost seconds and follow the number of translations: made again
+        elif stage in ("dictionary", "counts") or grow:  # cost seconds, and follow rules of translations: made again
             stale.append(name)
         else:
             changed = "; ".join(files.changes(context.study, context.layout)) or "its settings"
@@ -262,8 +262,13 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         for stack in study.activations.stacks:
             where = {"checkpoint": checkpoint, "stack": stack}
             for source, target in [d for s, t in study.pairs for d in ((s, t), (t, s))]:
-                counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES)
-                alignment.append((where | {"source": source, "target": target}, counts))
+                counts, reverse = (
+                    store.load(layout.aligned_types(checkpoint, stack, *pair), ALIGNED_TYPES)
+                    for pair in ((source, target), (target, source))
+                )
+                both = calign.with_reverse(counts, reverse)
+                both.encoding = counts.encoding
+                alignment.append((where | {"source": source, "target": target}, both))
             for group in study.language_sets:
                 name = "+".join(group)
                 mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)

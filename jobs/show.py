@@ -76,9 +76,7 @@ def aligned_pairs(
     at = layers.index(layer)
     counts = store.read(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).isel(layer=[at])
     metrics = study.metrics
-    pairs = calign.aligned(
-        counts, theta_align=metrics.theta_align, min_types=metrics.min_types, max_size_gap=metrics.max_size_gap
-    )[0]
+    pairs = calign.aligned(counts, **metrics.alignment)[0]
     strength = np.where(pairs, counts.aligned_types.values[0], 0)
     best = strength.argmax(axis=1)
     order = np.argsort(-strength.max(axis=1), kind="stable")[:top]
@@ -98,7 +96,7 @@ def aligned_pairs(
         if not strength[one, other]:
             break
         types = [_by_count(kinds[labels == c]) for (kinds, labels), c in zip(sides, (one, other), strict=True)]
-        matched = calign.matched_words(types[0], types[1], dictionary, metrics.n_best)
+        words = [spell(corpus, language, kinds) for language, kinds in zip((source, target), types, strict=True)]
         found.append(
             AlignedPair(
                 one,
@@ -106,15 +104,9 @@ def aligned_pairs(
                 int(strength[one, other]),
                 len(types[0]),
                 len(types[1]),
-                spell(corpus, source, types[0]),
-                spell(corpus, target, types[1]),
-                list(
-                    zip(
-                        spell(corpus, source, [a for a, _ in matched]),
-                        spell(corpus, target, [b for _, b in matched]),
-                        strict=True,
-                    )
-                ),
+                words[0],
+                words[1],
+                calign.matched_words(words[0], words[1], dictionary, **metrics.translations),
             )
         )
     return found

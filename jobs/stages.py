@@ -19,6 +19,7 @@ from jobs.layout import Layout
 from jobs.tasks import Context, Vectors
 from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import InputError
+from schemas.links import DICTIONARY
 from schemas.study import Activations, Study, digest
 from schemas.task import Key
 
@@ -99,10 +100,10 @@ def fingerprints(study: Study) -> dict[str, str]:
     return {
         "corpus": digest(corpus, sorted(study.corpus.files)),
         "links": links,
-        "dictionary": links,
+        "dictionary": digest(links, DICTIONARY.version),
         "activations": activations,
         "concepts": concepts,
-        "counts": digest(concepts, links, study.metrics.n_best),
+        "counts": digest(concepts, links, DICTIONARY.version, study.metrics.translations),
     }
 
 

@@ -162,7 +162,6 @@ def count(key: Key, context: Context) -> Outcome:
     """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
     layout = context.layout
     checkpoint, stack, *languages = key.part
-    corpus = store.load(layout.corpus, CORPUS)
     paths = [layout.concepts(checkpoint, stack, name) for name in languages]
     concepts = [store.load(path, CONCEPTS) for path in paths]
     chosen = []
@@ -170,7 +169,7 @@ def count(key: Key, context: Context) -> Outcome:
         with store.undamaged(path):
             chosen.append(chosen_concepts(of_language))
     if len(languages) == 1:
-        counts = count_languages(concepts[0], chosen[0], corpus)
+        counts = count_languages(concepts[0], chosen[0])
         store.save(
             layout.language_count(checkpoint, stack, languages[0]),
             LANGUAGE_COUNT,
@@ -181,7 +180,7 @@ def count(key: Key, context: Context) -> Outcome:
     source, target = languages
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     counts = count_aligned(
-        concepts[0], concepts[1], chosen[0], chosen[1], dictionary, corpus, n_best=context.study.metrics.n_best
+        concepts[0], concepts[1], chosen[0], chosen[1], dictionary, **context.study.metrics.translations
     )
     store.save(
         layout.aligned_types(checkpoint, stack, source, target),

@@ -35,7 +35,13 @@ def _calign(name: str, *swept: str) -> Schema:
             *_coordinates(*dims),
             Variable("calign", dims, "float64", "aligned concepts divided by concepts, a fraction in [0, 1]"),
             Variable("aligned_concepts", dims, "float64", "aligned source concepts (numerator)", units="count"),
-            Variable("concepts", dims, "float64", "source concepts with a type (denominator)", units="count"),
+            Variable(
+                "concepts",
+                dims,
+                "float64",
+                "source concepts with a type, or the considered (denominator)",
+                units="count",
+            ),
             Variable(
                 "considered_concepts", dims, "float64", "source concepts with more than min_types types", units="count"
             ),
@@ -47,6 +53,15 @@ def _calign(name: str, *swept: str) -> Schema:
                 "aligned source concepts that match the most matched target",
                 units="count",
             ),
+            Variable("hub_share", dims, "float64", "share of the aligned concepts in largest_hub, in [0, 1]"),
+            Variable(
+                "mutual_concepts",
+                dims,
+                "float64",
+                "source concepts aligned to a target concept that is aligned to them",
+                units="count",
+            ),
+            Variable("mutual_calign", dims, "float64", "mutual_concepts divided by concepts, a fraction in [0, 1]"),
         ),
     )
 

@@ -8,19 +8,19 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.calign import aligned, calign, count_aligned, matched_words
+from engine.calign import aligned, calign, count_aligned, matched_words, translations, with_reverse
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
+from schemas.errors import InputError
 from schemas.links import DICTIONARY
 from tests.oracles import metrics
-from tests.oracles.texts import corpus
 
 K, TYPES = 4, 8
 WORDS = [f"w{i}" for i in range(TYPES)]
 FIELDS = ("aligned_concepts", "calign", "concepts", "considered_concepts", "largest_hub", "matched_targets")
 
 
-def concepts_dataset(labels: np.ndarray, token_id: np.ndarray, k: int) -> xr.Dataset:
+def concepts_dataset(labels: np.ndarray, words: list[str], k: int, **attributes: Any) -> xr.Dataset:
     """A CONCEPTS dataset (layer, token) of one restart."""
     layers = len(labels)
     return CONCEPTS.create(
@@ -35,30 +35,44 @@ def concepts_dataset(labels: np.ndarray, token_id: np.ndarray, k: int) -> xr.Dat
             "k": np.array([k], np.int32),
             "seed": np.array([0]),
             "chosen": np.ones((1, layers), bool),
-            "token_id": token_id.astype(np.int64),
-            "language": np.zeros(len(token_id), np.int8),
-            "word": np.array([WORDS[i % TYPES] for i in range(len(token_id))], object),
-            "sentence": np.arange(len(token_id), dtype=np.int32),
-            "position": np.zeros(len(token_id), np.int32),
-        }
+            "token_id": np.arange(len(words)),
+            "language": np.zeros(len(words), np.int8),
+            "word": np.array(words, object),
+            "sentence": np.arange(len(words), dtype=np.int32),
+            "position": np.zeros(len(words), np.int32),
+        },
+        **attributes,
     )
 
 
-def dictionary_dataset(translations: dict[int, list[int]], source_start: int, target_start: int) -> xr.Dataset:
-    """A DICTIONARY dataset of ranked translations."""
-    rows = [(s, t, rank) for s in sorted(translations) for rank, t in enumerate(translations[s])]
-    table = np.array(rows, np.int32).reshape(-1, 3)
+def dictionary_dataset(
+    entries: list[tuple[str, str, float, int]], *, file_order: list[int] | None = None
+) -> xr.Dataset:
+    """A DICTIONARY dataset of (source, target, probability, count), ranked as given; places of the file as given."""
+    forms = [sorted({entry[side] for entry in entries}) for side in (0, 1)]
+    ordered = sorted(range(len(entries)), key=lambda i: entries[i][0])
+    ranks = [sum(entries[j][0] == entries[i][0] for j in ordered[:at]) for at, i in enumerate(ordered)]
+    places = ranks if file_order is None else [file_order[i] for i in ordered]
     return DICTIONARY.create(
         {
-            "source_type": table[:, 0] + np.int32(source_start),
-            "target_type": table[:, 1] + np.int32(target_start),
-            "probability": np.ones(len(rows)),
-            "count": np.ones(len(rows), np.int64),
-            "rank": table[:, 2],
+            "source_form": np.array(forms[0], object),
+            "target_form": np.array(forms[1], object),
+            "source_type": np.array([forms[0].index(entries[i][0]) for i in ordered], np.int32),
+            "target_type": np.array([forms[1].index(entries[i][1]) for i in ordered], np.int32),
+            "probability": np.array([entries[i][2] for i in ordered], float),
+            "count": np.array([entries[i][3] for i in ordered], np.int64),
+            "rank": np.array(ranks, np.int32),
+            "place": np.array(places, np.int32),
         },
         source="de",
         target="en",
+        fold=[],
     )
+
+
+def ranked(found: dict[int, list[int]]) -> xr.Dataset:
+    """A DICTIONARY dataset of the ranked translations of numbered words."""
+    return dictionary_dataset([(WORDS[s], WORDS[t], 1.0, 1) for s in sorted(found) for t in found[s]])
 
 
 def counts_dataset(of_pairs: Any, source: Any, target: Any) -> xr.Dataset:
@@ -94,22 +108,18 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
 
 def count(drawn: dict[str, Any]) -> tuple[xr.Dataset, list[tuple[list[set[int]], list[set[int]]]]]:
     """The counts of a study, and for each layer the concepts of both languages as sets of types."""
-    text = corpus({"de": [[WORDS[t] for t in drawn["source"]]], "en": [[WORDS[t] for t in drawn["target"]]]})
-    start = {"source": 0, "target": len(drawn["source"])}
     data, labels, sets = {}, {}, {}
     for side in ("source", "target"):
-        kept = np.array(drawn[f"{side}_kept"])
+        types = [drawn[side][i] for i in drawn[f"{side}_kept"]]
         labels[side] = np.array(drawn[f"{side}_labels"], np.int32)
-        data[side] = concepts_dataset(labels[side], kept + start[side], K)
-        types = [drawn[side][i] for i in kept]
+        data[side] = concepts_dataset(labels[side], [WORDS[t] for t in types], K)
         sets[side] = [metrics.concepts_of(of_layer, types, K) for of_layer in labels[side].tolist()]
     found = count_aligned(
         data["source"],
         data["target"],
         labels["source"],
         labels["target"],
-        dictionary_dataset(drawn["dictionary"], 0, TYPES),
-        text,
+        ranked(drawn["dictionary"]),
         n_best=drawn["n_best"],
     )
     return found, list(zip(sets["source"], sets["target"], strict=True))
@@ -236,7 +246,109 @@ def test_calign__hubs_are_target_concepts_that_many_match() -> None:
 
 
 def test_matched_words__pairs_of_the_n_best() -> None:
-    dictionary = dictionary_dataset({0: [3, 1], 1: [2], 2: [1]}, 0, 10)
-    assert matched_words([0, 1], [11, 13], dictionary, 2) == [(0, 13), (0, 11)]
-    assert matched_words([0, 1], [11, 13], dictionary, 1) == [(0, 13)]
-    assert matched_words([], [11], dictionary, 1) == []
+    dictionary = ranked({0: [3, 1], 1: [2], 2: [1]})
+    assert matched_words(["w0", "w1"], ["w1", "w3"], dictionary, n_best=2) == [("w0", "w3"), ("w0", "w1")]
+    assert matched_words(["w0", "w1"], ["w1", "w3"], dictionary, n_best=1) == [("w0", "w3")]
+    assert matched_words([], ["w1"], dictionary, n_best=1) == []
+    assert matched_words(["w0"], ["w1"], ranked({}), n_best=1) == []
+
+
+ENTRIES = [("a", "x", 0.7, 7), ("a", "y", 0.3, 3), ("b", "x", 0.9, 9), ("b", "z", 0.1, 1), ("c", "x", 1.0, 1)]
+
+
+def kept_pairs(dictionary: xr.Dataset, **rules: Any) -> set[tuple[str, str]]:
+    """Word pairs of the entries that count."""
+    kept = translations(dictionary, **rules)
+    return {
+        (dictionary.source_form.values[s], dictionary.target_form.values[t])
+        for s, t in zip(dictionary.source_type.values[kept], dictionary.target_type.values[kept], strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({"n_best": 1}, ["ax", "bx", "cx"]),
+        ({"n_best": 1, "translations_by": "file"}, ["ay", "bx", "cx"]),
+        ({"n_best": 9, "min_probability": 0.3}, ["ax", "ay", "bx", "cx"]),
+        ({"n_best": 9, "max_sources": 1}, ["ay", "bx", "bz"]),  # x: most links with b
+        ({"n_best": 9, "max_sources": 2}, ["ax", "ay", "bx", "bz"]),
+        ({"n_best": 1, "max_sources": 2}, ["ax", "bx"]),  # what is left out promotes nothing
+        ({"n_best": 1, "min_probability": 0.8}, ["bx", "cx"]),
+    ],
+)
+def test_translations__rules(rules: dict[str, Any], expected: list[str]) -> None:
+    dictionary = dictionary_dataset(ENTRIES, file_order=[1, 0, 0, 1, 0])
+    assert sorted(s + t for s, t in kept_pairs(dictionary, **rules)) == expected
+
+
+entry = st.tuples(
+    st.sampled_from("abcd"), st.sampled_from("wxyz"), st.sampled_from([0.25, 0.5, 1.0]), st.integers(1, 3)
+)
+
+
+@given(st.lists(entry, unique_by=lambda one: one[:2]), st.integers(1, 4))
+def test_translations__a_cap_keeps_the_sources_with_most_links(
+    entries: list[tuple[str, str, float, int]], most: int
+) -> None:
+    expected = set()
+    for word in "wxyz":
+        of_word = sorted((-n, -p, s) for s, t, p, n in entries if t == word)
+        expected |= {(s, word) for _, _, s in of_word[:most]}
+    assert kept_pairs(dictionary_dataset(entries), n_best=9, max_sources=most) == expected
+
+
+def test_count_aligned__a_dictionary_of_the_other_direction_is_refused() -> None:
+    one, other = [f"s{i}" for i in range(20)], [f"t{i}" for i in range(20)]
+    labels = np.zeros((1, 20), np.int32)
+    sides = concepts_dataset(labels, one, 1), concepts_dataset(labels, other, 1)
+    turned = dictionary_dataset([(t, s, 1.0, 1) for s, t in zip(one, other, strict=True)])
+    with pytest.raises(InputError, match="0 of 40 words in its own direction and 40 the other way round"):
+        count_aligned(*sides, labels, labels, turned, n_best=1)
+    strange = dictionary_dataset([("q", "r", 1.0, 1)])
+    with pytest.raises(InputError, match="knows none of the 40 words"):
+        count_aligned(*sides, labels, labels, strange, n_best=1)
+
+
+REFERENCE = {"comparison": "more_than", "size_rule": "source", "min_types_of": "source"}
+
+
+@given(studies(), st.integers(0, 10), st.integers(0, 4), st.integers(0, 10))
+def test_aligned__reference_equals_the_script_by_loops(drawn: dict[str, Any], theta: int, least: int, gap: int) -> None:
+    counts, layers = count(drawn)
+    found = aligned(counts, theta_align=theta / 10, min_types=least, max_size_gap=gap / 10, **REFERENCE)
+    for at, (source, target) in enumerate(layers):
+        for i, s in enumerate(source):
+            for j, t in enumerate(target):
+                expected = bool(s) and bool(t)  # the script never sees an empty cluster
+                if expected:
+                    part = metrics.aligned_types(s, t, drawn["dictionary"], drawn["n_best"])
+                    enough = part / len(s) > theta / 10
+                    expected = enough and len(s) > least and len(s) / len(t) > round(1 - gap / 10, 1)
+                assert found[at, i, j] == expected
+
+
+def test_calign__mutual_pairs_and_denominators() -> None:
+    there = counts_dataset([[6, 6, 0], [6, 0, 0], [0, 0, 0]], [6, 6, 3], [6, 6, 6])
+    back = counts_dataset([[6, 0, 0], [0, 0, 0], [0, 0, 3]], [6, 6, 6], [6, 6, 3])
+    found = calign(with_reverse(there, back))
+    assert (found.aligned_concepts, found.mutual_concepts, found.concepts) == (2, 1, 3)
+    assert found.mutual_calign == 1 / 3
+    assert found.hub_share == 1.0
+    assert calign(there, denominator="considered").calign == 1.0
+    assert np.isnan(calign(there).mutual_calign)
+
+
+@given(studies(), hundredths, st.integers(0, 3))
+def test_calign__mutual_is_symmetric(drawn: dict[str, Any], theta: float, least: int) -> None:
+    turned = {
+        name.replace("source", "side").replace("target", "source").replace("side", "target"): value
+        for name, value in drawn.items()
+    }
+    there, back = count(drawn)[0], count(turned)[0]
+    rules = {"theta_align": theta, "min_types": least}
+    both = aligned(there, **rules) & aligned(back, **rules).transpose(0, 2, 1)
+    found = calign(with_reverse(there, back), **rules)
+    assert found.mutual_concepts.values.tolist() == both.any(axis=2).sum(axis=1).tolist()
+    found = calign(with_reverse(back, there), **rules)
+    assert found.mutual_concepts.values.tolist() == both.any(axis=1).sum(axis=1).tolist()

@@ -6,11 +6,11 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.colap import UNITS, colap, count_languages
+from engine.colap import UNITS, colap, count_languages, overlapping
 from schemas.counts import LANGUAGE_COUNT
 from tests.oracles import metrics
 from tests.oracles.texts import corpus
-from tests.test_calign import concepts_dataset
+from tests.test_calign import concepts_dataset as concepts_of
 
 K = 4
 LANGUAGES = ["ar", "de", "en"]
@@ -25,6 +25,13 @@ def mixed(draw: st.DrawFn) -> tuple[xr.Dataset, np.ndarray, np.ndarray]:
     tokens = sorted(draw(st.sets(st.integers(0, text.sizes["token"] - 1), min_size=1)))
     labels = st.lists(st.integers(-1, K - 1), min_size=len(tokens), max_size=len(tokens))
     return text, np.array(tokens), np.array([draw(labels) for _ in range(2)], np.int32)
+
+
+def mixed_concepts(labels: np.ndarray, tokens: np.ndarray, text: xr.Dataset) -> xr.Dataset:
+    """The CONCEPTS dataset of the tokens of a mixed selection."""
+    words = text.form.values[text.token_type.values[tokens]].tolist()
+    found = concepts_of(labels, words, K, languages=LANGUAGES)
+    return found.assign(language=found.language.copy(data=text.token_language.values[tokens]))
 
 
 def counts_dataset(tokens: list[list[int]], types: list[list[int]] | None = None) -> xr.Dataset:
@@ -43,12 +50,11 @@ def counts_dataset(tokens: list[list[int]], types: list[list[int]] | None = None
 @given(mixed(), hundredths)
 def test_colap__equals_the_loops_of_section_2_3(drawn: tuple[xr.Dataset, np.ndarray, np.ndarray], theta: float) -> None:
     text, tokens, labels = drawn
-    counts = count_languages(concepts_dataset(labels, tokens, K), labels, text)
+    counts = count_languages(mixed_concepts(labels, tokens, text), labels)
     languages, types = text.token_language.values[tokens], text.token_type.values[tokens]
-    present = sorted(set(languages.tolist()))
-    assert counts.language.values.tolist() == [LANGUAGES[i] for i in present]
+    assert counts.language.values.tolist() == LANGUAGES
     for at, of_layer in enumerate(labels):
-        loops = np.array(metrics.language_count(of_layer, types, languages, K, 3))[:, present]
+        loops = np.array(metrics.language_count(of_layer, types, languages, K, 3))
         assert counts.language_count[at].values.tolist() == loops.tolist()
         for number, unit in enumerate(UNITS):
             found = colap(counts, theta_overlap=theta, unit=unit).isel(layer=at)
@@ -62,7 +68,7 @@ def test_colap__falls_as_theta_rises(
     drawn: tuple[xr.Dataset, np.ndarray, np.ndarray], thetas: list[float], unit: str
 ) -> None:
     text, tokens, labels = drawn
-    counts = count_languages(concepts_dataset(labels, tokens, K), labels, text)
+    counts = count_languages(mixed_concepts(labels, tokens, text), labels)
     swept = [colap(counts, theta_overlap=theta, unit=unit).colap.values for theta in sorted(thetas)]
     assert (np.diff(swept, axis=0) <= 0).all()
 
@@ -99,3 +105,12 @@ def test_colap__units_differ() -> None:
     counts = counts_dataset([[10, 10]], [[1, 9]])
     assert colap(counts, unit="token").colap == 1
     assert colap(counts, unit="type").colap == 0
+
+
+def test_overlapping__all_languages_or_two_and_the_comparison() -> None:
+    counts = counts_dataset([[4, 3, 3], [5, 5, 0], [10, 0, 0], [0, 0, 0]])
+    assert overlapping(counts)[0].tolist() == [True, True, False, False]
+    assert overlapping(counts, min_languages="all")[0].tolist() == [True, False, False, False]
+    assert overlapping(counts, min_languages=3)[0].tolist() == [True, False, False, False]
+    assert overlapping(counts, comparison="more_than")[0].tolist() == [False, True, False, False]
+    assert overlapping(counts, theta_overlap=0.0, comparison="more_than", min_languages="all")[0].sum() == 1

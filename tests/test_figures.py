@@ -49,7 +49,10 @@ def simulate(
                 calign[at] = random.uniform(0, 0.6, calign.shape[:3])
         colap = random.uniform(0, 0.9, colap.shape)
     shared = {"checkpoint": names, "stack": stacks, "layer": np.array(layers, "int32")}
-    numbers = ("aligned_concepts", "concepts", "considered_concepts", "matched_targets", "largest_hub")
+    numbers = (
+        "aligned_concepts", "concepts", "considered_concepts", "matched_targets", "largest_hub", "hub_share",
+        "mutual_concepts", "mutual_calign",
+    )  # fmt: skip
     tree = {
         "/calign": CALIGN.create(
             shared | {"source": languages, "target": languages, "calign": calign} | dict.fromkeys(numbers, 600 * calign)

@@ -73,7 +73,8 @@ def test_scores__lays_out_single_calls_and_nothing_else() -> None:
             np.testing.assert_array_equal(here[name], alone[name])
         studied += counts.sizes["layer"]
     for name in found.data_vars:
-        assert found[name].notnull().sum() == studied
+        if name not in ("hub_share", "mutual_concepts", "mutual_calign"):  # not known of every part
+            assert found[name].notnull().sum() == studied
     assert found.attrs["theta_align"] == 0.5
 
 

@@ -15,3 +15,14 @@ def at_least(part: NDArray[np.integer], fraction: float, whole: NDArray[np.integ
     (False, True)
     """
     return np.asarray(np.asarray(part, np.int64) * _SCALE >= round(fraction * _SCALE) * np.asarray(whole, np.int64))
+
+
+def more_than(part: NDArray[np.integer], fraction: float, whole: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether part > fraction × whole, exact for fractions written with up to nine decimals.
+
+    Examples
+    --------
+    >>> bool(more_than(np.int64(4), 0.8, np.int64(5))), bool(more_than(np.int64(5), 0.8, np.int64(6)))
+    (False, True)
+    """
+    return np.asarray(np.asarray(part, np.int64) * _SCALE > round(fraction * _SCALE) * np.asarray(whole, np.int64))
