@@ -18,9 +18,10 @@ from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.tasks import Context, Vectors
 from schemas.corpus import CORPUS, SELECTION
+from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
-from schemas.study import Activations, Study, digest
+from schemas.study import Activations, Study, digest, sides
 from schemas.task import Key
 
 _BLOCKS = 128 * BLOCK
@@ -103,7 +104,13 @@ def fingerprints(study: Study) -> dict[str, str]:
         "dictionary": digest(links, DICTIONARY.version),
         "activations": activations,
         "concepts": concepts,
-        "counts": digest(concepts, links, DICTIONARY.version, study.metrics.translations),
+        "counts": digest(
+            concepts,
+            links,
+            [DICTIONARY.version, ALIGNED_TYPES.version],
+            study.metrics.counting,
+            study.metrics.n_ranks,
+        ),
     }
 
 
@@ -361,15 +368,15 @@ def _counts(context: Context, text: Text) -> Stage:
     study = context.study
     parts: list[tuple[str, ...]] = []
     nbytes = memory = layers = 0
-    k = study.concepts.k
+    cells = study.concepts.k**2 * study.metrics.n_ranks
     for name in study.checkpoints:
         for stack in study.activations.stacks:
-            layers = len(context.extractions[name, stack, next(iter(study.corpus.files))].wanted.layers)
-            directions = [direction for s, t in study.pairs for direction in ((s, t), (t, s))]
-            parts += [(name, stack, *direction) for direction in directions]
             parts += [(name, stack, "+".join(group)) for group in study.language_sets]
-            nbytes += len(directions) * layers * k * k  # mostly zeros: about a quarter of four bytes a cell
-            memory = max(memory, 3 * layers * k * k * 4)
+        for between in study.alignment_stacks:
+            layers = len(context.extractions[name, sides(between)[0], next(iter(study.corpus.files))].wanted.layers)
+            parts += [(name, between, *direction) for direction in study.directions]
+            nbytes += len(study.directions) * layers * cells // 16  # almost all are zero
+            memory = max(memory, 5 * cells * 4)
     keys = tuple(Key("counts", part) for part in parts)
     selected = sum(text.selected_tokens.values()) * (40 + 4 * layers)  # concepts of every layer, types, sorting
     return Stage("counts", keys, nbytes, PROCESS + memory + selected + _BLOCKS)

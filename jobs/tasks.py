@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
 from engine import store
 from engine.activations import Extraction, extract
-from engine.calign import count_aligned
+from engine.aligned import counted, described, numbered
 from engine.colap import count_languages
 from engine.concepts import chosen_concepts
 from engine.corpus import write_corpus, write_selection
@@ -74,7 +76,11 @@ class Context:
         if key.stage not in MODEL_STAGES:
             return self.fingerprints[key.stage]
         checkpoint, stack, *names = key.part
-        parts = [(checkpoint, stack, language) for name in names for language in name.split("+")]
+        parts = [
+            (checkpoint, side, language)
+            for side, name in zip(study.sides(stack), names, strict=False)
+            for language in name.split("+")
+        ]
         sources = [self.extractions[part].source for part in parts if part in self.extractions]
         return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources)
 
@@ -161,34 +167,51 @@ def count_translations(key: Key, context: Context) -> Outcome:
 def count(key: Key, context: Context) -> Outcome:
     """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
     layout = context.layout
-    checkpoint, stack, *languages = key.part
-    paths = [layout.concepts(checkpoint, stack, name) for name in languages]
-    concepts = [store.load(path, CONCEPTS) for path in paths]
-    chosen = []
-    for path, of_language in zip(paths, concepts, strict=True):
+    checkpoint, stack, *selections = key.part
+    concepts, chosen = [], []
+    for side, selection in zip(study.sides(stack), selections, strict=False):  # a set of languages is one selection
+        path = layout.concepts(checkpoint, side, selection)
+        concepts.append(store.load(path, CONCEPTS))
         with store.undamaged(path):
-            chosen.append(chosen_concepts(of_language))
-    if len(languages) == 1:
+            chosen.append(chosen_concepts(concepts[-1]))
+    if len(selections) == 1:
         counts = count_languages(concepts[0], chosen[0])
-        store.save(
-            layout.language_count(checkpoint, stack, languages[0]),
-            LANGUAGE_COUNT,
-            counts,
-            fingerprint=context.fingerprint(key),
-        )
+        path = layout.language_count(checkpoint, stack, selections[0])
+        store.save(path, LANGUAGE_COUNT, counts, fingerprint=context.fingerprint(key))
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
-    source, target = languages
-    dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
-    counts = count_aligned(
-        concepts[0], concepts[1], chosen[0], chosen[1], dictionary, **context.study.metrics.translations
-    )
-    store.save(
-        layout.aligned_types(checkpoint, stack, source, target),
+    return _count_aligned(key, context, concepts, chosen)
+
+
+def _count_aligned(key: Key, context: Context, concepts: list[xr.Dataset], chosen: list[NDArray[np.int32]]) -> Outcome:
+    """Counts of a direction of a pair, written layer by layer: all ranks of all layers may not fit memory."""
+    layout, metrics = context.layout, context.study.metrics
+    path = layout.aligned_types(*key.part)
+    dictionary = store.read(layout.dictionary(*key.part[2:]), DICTIONARY)
+    words = numbered(concepts[0].word.values, concepts[1].word.values, dictionary, **metrics.counting)
+    layers, *at = np.intersect1d(*(side.layer.values for side in concepts), return_indices=True)
+    k = concepts[0].sizes["concept_id"], concepts[1].sizes["concept_id"]
+    sizes = {"rank": metrics.n_ranks, "layer": len(layers), "source_concept": k[0], "target_concept": k[1]}
+    fingerprint = context.fingerprint(key)
+    store.remove_other(path, fingerprint)
+    store.setup(
+        path,
         ALIGNED_TYPES,
-        counts,
-        fingerprint=context.fingerprint(key),
+        sizes,
+        {"layer": layers, "rank": np.arange(metrics.n_ranks, dtype=np.int32)},
+        chunks={"layer": 1},
+        shards={},
+        fingerprint=fingerprint,
+        **described(dictionary, **metrics.counting),
     )
-    return {"concepts": int(np.prod(counts.aligned_types.shape[:2]))}
+    rows: dict[str, list[NDArray[np.int32]]] = {}
+    for index, (one, other) in enumerate(zip(*at, strict=True)):
+        found = counted(words, chosen[0][one], chosen[1][other], k, metrics.n_ranks)
+        store.write_region(path, "aligned_types", found.pop("aligned_types")[:, None], layer=index)
+        for name, row in found.items():
+            rows.setdefault(name, []).append(row)
+    for name, found_rows in rows.items():
+        store.write_region(path, name, np.stack(found_rows))
+    return {"concepts": len(layers) * k[0] * k[1]}
 
 
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {

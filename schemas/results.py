@@ -7,12 +7,13 @@ def _coordinates(*names: str) -> tuple[Variable, ...]:
     """Coordinates shared by the results."""
     known = {
         "checkpoint": ("string", "state of the model"),
-        "stack": ("string", "encoder or decoder"),
+        "stack": ("string", "encoder or decoder; encoder-decoder: source concepts of the one, targets of the other"),
         "layer": ("int32", "0 = embedding output, 1..L = blocks"),
         "source": ("string", "language whose concepts are counted"),
-        "target": ("string", "language whose concepts may match"),
+        "target": ("string", "language whose concepts may match; joined by +: a concept of any of these languages"),
         "language_set": ("string", "languages of the mixed text, joined by +"),
         "language": ("string", "language"),
+        "n_best": ("int32", "translations of a type that count"),
         "theta_align": ("float64", "least fraction of a concept's types with a translation (θ_A)"),
         "theta_overlap": ("float64", "least fraction of a concept that each of two languages forms (θ_O)"),
         "min_types": ("int32", "concepts with more types than this are considered"),
@@ -82,7 +83,9 @@ def _colap(name: str, *swept: str) -> Schema:
 
 CALIGN = _calign("calign")
 COLAP = _colap("colap")
-CALIGN_SWEEPS = {name: _calign(f"calign by {name}", name) for name in ("theta_align", "min_types", "max_size_gap")}
+CALIGN_SWEEPS = {
+    name: _calign(f"calign by {name}", name) for name in ("n_best", "theta_align", "min_types", "max_size_gap")
+}
 COLAP_SWEEPS = {"theta_overlap": _colap("colap by theta_overlap", "theta_overlap")}
 
 STATISTICS = Schema(
