@@ -13,7 +13,7 @@ from engine.paths import explained, replaced
 from schemas import study
 from schemas.counts import RANKS
 from schemas.dataset import FORMAT_VERSION, Schema
-from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
+from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, CROSS, STATISTICS
 
 SWEEPS: dict[str, Sequence[float]] = {
     "n_best": tuple(range(1, RANKS + 1)),
@@ -24,7 +24,7 @@ SWEEPS: dict[str, Sequence[float]] = {
 }
 """Grids around the paper's thresholds, wider than those of Figure 30."""
 
-Part = tuple[dict[str, str], xr.Dataset]
+Part = tuple[dict[str, Any], xr.Dataset]
 """Labels (checkpoint, stack, languages) and the counts that they name."""
 
 
@@ -35,15 +35,15 @@ Score = Callable[..., Mapping[str, NDArray[np.floating]]]
 class Table:
     """Scores laid out along their labels; cells that no part names are NaN."""
 
-    def __init__(self, schema: Schema, parts: Sequence[Part], score: Score, **thresholds: Any) -> None:
+    def __init__(self, schema: Schema, labels: Mapping[str, Sequence[Any]], score: Score, **thresholds: Any) -> None:
         """Lay out an empty table.
 
         Parameters
         ----------
         schema
             Schema of the result.
-        parts
-            Labels and counts; labels are dimensions of the schema.
+        labels
+            Values of the dimensions of the schema that are no thresholds.
         score
             The metric.
         thresholds
@@ -52,14 +52,7 @@ class Table:
         self._schema, self._score, self._thresholds = schema, score, thresholds
         swept = [name for name, value in thresholds.items() if isinstance(value, tuple)]
         self._dims = next(v.dims for v in schema.variables if not v.coordinate)
-        self._labels: dict[str, list[Any]] = {}
-        for d in self._dims:
-            if d == "layer":
-                self._labels[d] = sorted({int(layer) for _, counts in parts for layer in counts.layer.values})
-            elif d in swept:
-                self._labels[d] = list(thresholds[d])
-            else:
-                self._labels[d] = list(dict.fromkeys(part[d] for part, _ in parts))
+        self._labels = {d: list(thresholds[d] if d in swept else labels[d]) for d in self._dims}
         shape = tuple(len(self._labels[d]) for d in self._dims)
         self._values = {v.name: np.full(shape, np.nan) for v in schema.variables if not v.coordinate}
         grids = product(*(self._labels[name] for name in swept))
@@ -85,6 +78,12 @@ class Table:
         return self._schema.create(coordinates | self._values, **self._fixed)
 
 
+def _labels(parts: Sequence[Part]) -> dict[str, list[Any]]:
+    """Labels of some parts by dimension, in order."""
+    found = {name: list(dict.fromkeys(part[name] for part, _ in parts)) for name in (parts[0][0] if parts else ())}
+    return found | {"layer": sorted({int(layer) for _, counts in parts for layer in counts.layer.values})}
+
+
 def _fill(tables: Sequence[Table], parts: Sequence[Part]) -> None:
     """Score all parts, one layer of one of them in memory at a time."""
     for part, stored in parts:
@@ -96,8 +95,8 @@ def _fill(tables: Sequence[Table], parts: Sequence[Part]) -> None:
 
 
 def scores(schema: Schema, parts: Sequence[Part], score: Score, **thresholds: Any) -> xr.Dataset:
-    """Score every part and lay the scores out along their labels; arguments as `Table`."""
-    table = Table(schema, parts, score, **thresholds)
+    """Score every part and lay the scores out along their labels, which are dimensions of the schema; see `Table`."""
+    table = Table(schema, _labels(parts), score, **thresholds)
     _fill([table], parts)
     return table.dataset()
 
@@ -105,8 +104,10 @@ def scores(schema: Schema, parts: Sequence[Part], score: Score, **thresholds: An
 def assemble(
     alignment: Sequence[Part],
     overlap: Sequence[Part],
+    mixed: Sequence[Part],
     calign: Score,
     colap: Score,
+    cross: Score,
     metrics: study.Metrics,
     statistics: Mapping[str, Any],
     **provenance: Any,
@@ -119,8 +120,10 @@ def assemble(
         ALIGNED_TYPES datasets with labels checkpoint, stack, source, target.
     overlap
         LANGUAGE_COUNT datasets with labels checkpoint, stack, language_set.
-    calign, colap
-        The metrics.
+    mixed
+        What `cross` takes, with labels checkpoint, stack, language_set, source, target.
+    calign, colap, cross
+        The metrics, and their cross-table.
     metrics
         Thresholds of the study; sweeps vary one and keep the others.
     statistics
@@ -130,24 +133,29 @@ def assemble(
 
     Returns
     -------
-    DataTree: /calign, /colap, /sweeps/calign_by_*, /sweeps/colap_by_*, /statistics.
+    DataTree: /calign, /colap, /sweeps/calign_by_*, /sweeps/colap_by_*, /statistics, and /cross where a pair is part of
+    mixed text.
     """
     align = metrics.alignment | {"denominator": metrics.denominator}
     over = metrics.overlap
-    tables = {"/calign": Table(CALIGN, alignment, calign, **align)}
+    tables = {"/calign": Table(CALIGN, _labels(alignment), calign, **align)}
     for name, schema in CALIGN_SWEEPS.items():
         swept = align | {name: SWEEPS[name]}
-        tables[f"/sweeps/calign_by_{name}"] = Table(schema, alignment, calign, **swept)
+        tables[f"/sweeps/calign_by_{name}"] = Table(schema, _labels(alignment), calign, **swept)
     _fill(list(tables.values()), alignment)
-    mixed = {"/colap": Table(COLAP, overlap, colap, **over)}
+    of_overlap = {"/colap": Table(COLAP, _labels(overlap), colap, **over)}
     for name, schema in COLAP_SWEEPS.items():
-        mixed[f"/sweeps/colap_by_{name}"] = Table(schema, overlap, colap, **(over | {name: SWEEPS[name]}))
-    _fill(list(mixed.values()), overlap)
+        swept = over | {name: SWEEPS[name]}
+        of_overlap[f"/sweeps/colap_by_{name}"] = Table(schema, _labels(overlap), colap, **swept)
+    _fill(list(of_overlap.values()), overlap)
+    if mixed:
+        tables["/cross"] = Table(CROSS, _labels(mixed), cross)
+        _fill([tables["/cross"]], mixed)
     nodes = {
         "/": xr.Dataset(attrs={"title": "Colign results", "format_version": FORMAT_VERSION} | provenance),
         "/statistics": STATISTICS.create(statistics),
     }
-    nodes |= {path: table.dataset() for path, table in (tables | mixed).items()}
+    nodes |= {path: table.dataset() for path, table in (tables | of_overlap).items()}
     return xr.DataTree.from_dict(nodes)
 
 

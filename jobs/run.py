@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from engine import calign, colap, concepts, paths, results, store
+from engine import calign, colap, concepts, cross, paths, results, store
 from engine.corpus import compare_files
 from engine.records import delete_record, read_records
 from engine.workers.protocol import Workers
@@ -21,7 +23,7 @@ from jobs.tasks import Context
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.errors import InputError
-from schemas.study import Study, digest, sides
+from schemas.study import Metrics, Study, digest, sides
 from schemas.task import Key, Record
 
 
@@ -257,21 +259,20 @@ def _work(
 def finish(context: Context, text: Text) -> xr.DataTree:
     """Derive and write the results and figures; costs seconds, so thresholds may change at will."""
     study, layout = context.study, context.layout
-    alignment: list[results.Part] = []
-    overlap: list[results.Part] = []
-    for checkpoint in study.checkpoints:
-        for stack in study.alignment_stacks:
-            alignment += _alignment(study, layout, checkpoint, stack)
-        for stack in study.activations.stacks:
-            for group in study.language_sets:
-                name = "+".join(group)
-                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
-                overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, mixed))
+    alignment, overlap = counted(study, layout)
+    mixed = [
+        (labels | {"source": source, "target": target}, _mixed(layout, labels, counts, source, target))
+        for labels, counts in overlap
+        for group, source, target in study.mixed_directions
+        if group == labels["language_set"]
+    ]
     tree = results.assemble(
         alignment,
         overlap,
+        mixed,
         calign.score,
         colap.score,
+        partial(_cross, metrics=study.metrics),
         study.metrics,
         _statistics(context, text),
         preset=study.metrics.preset,
@@ -283,6 +284,37 @@ def finish(context: Context, text: Text) -> xr.DataTree:
     write_figures(tree, study, layout.root)
     results.save(layout.results, tree)  # last: current results mean that all is done
     return tree
+
+
+def _mixed(layout: Layout, labels: Mapping[str, str], counts: xr.Dataset, source: str, target: str) -> xr.Dataset:
+    """ALIGNED_TYPES within mixed text, with the language_count of the same concepts."""
+    where = labels["checkpoint"], labels["stack"], labels["language_set"]
+    found = store.load(layout.mixed_aligned_types(*where, source, target), ALIGNED_TYPES)
+    both = found.assign(language_count=counts.language_count)
+    both.encoding = found.encoding
+    return both
+
+
+def _cross(counts: xr.Dataset, *, metrics: Metrics) -> dict[str, NDArray[np.float64]]:
+    """The cross-table of what `_mixed` gives."""
+    held = counts.language_count.sum(["language", "unit"]).transpose("layer", "concept").values > 0
+    pairs = calign.aligned(counts, **metrics.alignment)
+    return cross.score(pairs, colap.overlapping(counts, **metrics.overlap), held)
+
+
+def counted(study: Study, layout: Layout) -> tuple[list[results.Part], list[results.Part]]:
+    """Stored counts behind CALIGN and behind COLAP, with their labels."""
+    alignment: list[results.Part] = []
+    overlap: list[results.Part] = []
+    for checkpoint in study.checkpoints:
+        for stack in study.alignment_stacks:
+            alignment += _alignment(study, layout, checkpoint, stack)
+        for stack in study.activations.stacks:
+            for group in study.language_sets:
+                name = "+".join(group)
+                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
+                overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, mixed))
+    return alignment, overlap
 
 
 def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str) -> Iterator[results.Part]:

@@ -367,19 +367,20 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
 def _counts(context: Context, text: Text) -> Stage:
     study = context.study
     parts: list[tuple[str, ...]] = []
-    nbytes = memory = layers = 0
+    nbytes = layers = 0
     cells = study.concepts.k**2 * study.metrics.n_ranks
     for name in study.checkpoints:
-        for stack in study.activations.stacks:
-            parts += [(name, stack, "+".join(group)) for group in study.language_sets]
         for between in study.alignment_stacks:
             layers = len(context.extractions[name, sides(between)[0], next(iter(study.corpus.files))].wanted.layers)
-            parts += [(name, between, *direction) for direction in study.directions]
-            nbytes += len(study.directions) * layers * cells // 16  # almost all are zero
-            memory = max(memory, 5 * cells * 4)
+            directions: list[tuple[str, ...]] = [*study.directions]
+            if between in study.activations.stacks:
+                parts += [(name, between, "+".join(group)) for group in study.language_sets]
+                directions += study.mixed_directions
+            parts += [(name, between, *direction) for direction in directions]
+            nbytes += len(directions) * layers * cells // 16  # almost all are zero
     keys = tuple(Key("counts", part) for part in parts)
     selected = sum(text.selected_tokens.values()) * (40 + 4 * layers)  # concepts of every layer, types, sorting
-    return Stage("counts", keys, nbytes, PROCESS + memory + selected + _BLOCKS)
+    return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + _BLOCKS)
 
 
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:

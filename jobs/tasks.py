@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from engine import store
@@ -165,53 +164,75 @@ def count_translations(key: Key, context: Context) -> Outcome:
 
 
 def count(key: Key, context: Context) -> Outcome:
-    """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
+    """Counts behind CALIGN (part ends in source, target), COLAP (in a language set) or their cross-table (in both)."""
     layout = context.layout
-    checkpoint, stack, *selections = key.part
-    concepts, chosen = [], []
-    for side, selection in zip(study.sides(stack), selections, strict=False):  # a set of languages is one selection
-        path = layout.concepts(checkpoint, side, selection)
-        concepts.append(store.load(path, CONCEPTS))
+    checkpoint, stack, *names = key.part
+    if len(names) == 1:
+        path = layout.concepts(checkpoint, stack, names[0])
+        concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
-            chosen.append(chosen_concepts(concepts[-1]))
-    if len(selections) == 1:
-        counts = count_languages(concepts[0], chosen[0])
-        path = layout.language_count(checkpoint, stack, selections[0])
+            counts = count_languages(concepts, chosen_concepts(concepts))
+        path = layout.language_count(checkpoint, stack, names[0])
         store.save(path, LANGUAGE_COUNT, counts, fingerprint=context.fingerprint(key))
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
-    return _count_aligned(key, context, concepts, chosen)
+    *mixed, source, target = names
+    selections = mixed * 2 or (source, target)
+    tokens = [
+        _tokens(layout.concepts(checkpoint, side, selection), language)
+        for side, selection, language in zip(study.sides(stack), selections, (source, target), strict=True)
+    ]
+    path = (layout.mixed_aligned_types if mixed else layout.aligned_types)(*key.part)
+    return _count_aligned(path, context, tokens, layout.dictionary(source, target), context.fingerprint(key))
 
 
-def _count_aligned(key: Key, context: Context, concepts: list[xr.Dataset], chosen: list[NDArray[np.int32]]) -> Outcome:
-    """Counts of a direction of a pair, written layer by layer: all ranks of all layers may not fit memory."""
-    layout, metrics = context.layout, context.study.metrics
-    path = layout.aligned_types(*key.part)
-    dictionary = store.read(layout.dictionary(*key.part[2:]), DICTIONARY)
-    words = numbered(concepts[0].word.values, concepts[1].word.values, dictionary, **metrics.counting)
-    layers, *at = np.intersect1d(*(side.layer.values for side in concepts), return_indices=True)
-    k = concepts[0].sizes["concept_id"], concepts[1].sizes["concept_id"]
-    sizes = {"rank": metrics.n_ranks, "layer": len(layers), "source_concept": k[0], "target_concept": k[1]}
-    fingerprint = context.fingerprint(key)
+@dataclass(frozen=True)
+class _Tokens:
+    """Words of one language with their concepts."""
+
+    words: NDArray[Any]
+    """Words (token)."""
+    concepts: NDArray[np.int32]
+    """Concepts (layer, token) of the chosen restarts."""
+    layers: NDArray[np.int32]
+    """Numbers of the layers."""
+    k: int
+
+
+def _tokens(path: str, language: str) -> _Tokens:
+    concepts = store.load(path, CONCEPTS)
+    with store.undamaged(path):
+        names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
+        rows = np.flatnonzero(concepts.language.values == names.index(language))
+        words = concepts.word.values[rows]
+        return _Tokens(words, chosen_concepts(concepts)[:, rows], concepts.layer.values, concepts.sizes["concept_id"])
+
+
+def _count_aligned(path: str, context: Context, tokens: list[_Tokens], dictionary: str, fingerprint: str) -> Outcome:
+    """Counts of one direction, written layer by layer: all ranks of all layers may not fit memory."""
+    one, other = tokens
+    metrics, translations = context.study.metrics, store.read(dictionary, DICTIONARY)
+    words = numbered(one.words, other.words, translations, **metrics.counting)
+    layers, *at = np.intersect1d(one.layers, other.layers, return_indices=True)
     store.remove_other(path, fingerprint)
     store.setup(
         path,
         ALIGNED_TYPES,
-        sizes,
+        {"rank": metrics.n_ranks, "layer": len(layers), "source_concept": one.k, "target_concept": other.k},
         {"layer": layers, "rank": np.arange(metrics.n_ranks, dtype=np.int32)},
         chunks={"layer": 1},
         shards={},
         fingerprint=fingerprint,
-        **described(dictionary, **metrics.counting),
+        **described(translations, **metrics.counting),
     )
     rows: dict[str, list[NDArray[np.int32]]] = {}
-    for index, (one, other) in enumerate(zip(*at, strict=True)):
-        found = counted(words, chosen[0][one], chosen[1][other], k, metrics.n_ranks)
+    for index, (i, j) in enumerate(zip(*at, strict=True)):
+        found = counted(words, one.concepts[i], other.concepts[j], (one.k, other.k), metrics.n_ranks)
         store.write_region(path, "aligned_types", found.pop("aligned_types")[:, None], layer=index)
         for name, row in found.items():
             rows.setdefault(name, []).append(row)
-    for name, found_rows in rows.items():
-        store.write_region(path, name, np.stack(found_rows))
-    return {"concepts": len(layers) * k[0] * k[1]}
+    for name, of_layers in rows.items():
+        store.write_region(path, name, np.stack(of_layers))
+    return {"concepts": len(layers) * one.k * other.k}
 
 
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {

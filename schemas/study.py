@@ -315,6 +315,16 @@ class Study(Section):
         return self
 
     @property
+    def mixed_directions(self) -> tuple[tuple[str, str, str], ...]:
+        """Language set, source and target of every direction within mixed text."""
+        return tuple(
+            ("+".join(group), source, target)
+            for group in self.language_sets
+            for source, target in self.directions
+            if {source, target} <= {*group}
+        )
+
+    @property
     def read_languages(self) -> tuple[str, ...]:
         """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source."""
         return tuple(self.corpus.files)[: None if self.pairs else 1]

@@ -18,7 +18,7 @@ LAYERS = ["schemas", "engine.kernels", "engine", "jobs"]  # low to high
 STAGES = {
     f"engine.{stage}" for stage in (
         "corpus", "links", "activations", "concepts", "statistics", "dictionary", "aligned", "calign", "colap",
-        "results"
+        "cross", "uncertainty", "results"
     )
 }  # fmt: skip
 OWNER = {  # heavy library -> the modules, or packages, that may import it; most have one
