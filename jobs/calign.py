@@ -143,10 +143,11 @@ def _pairs(found: Compared, one: int, other: int, top: int) -> Iterator[AlignedP
 def _print_layers(rows: Sequence[Mapping[str, float]], found: Compared, draws: int) -> None:
     title = f"CALIGN, %: {found.labels['source']} → {found.labels['target']}"
     columns = ["layer", "CALIGN", "aligned", "of", "mutual", "targets", "in largest hub"]
-    table = Table(*columns, *(["95 %", "types dealt", "p", "dictionary", "p"] if draws else []), title=title)
+    table = Table(*columns, *(["95 %", "types dealt", "p", "dictionary", "p"] if draws else []))
     spread = any(row["restart_low"] != row["restart_high"] for row in rows)
     if spread:
         table.add_column("restarts")
+    out.print(title, soft_wrap=True, highlight=False)
     for row in rows:
         cells = [
             f"{row['layer']:.0f}",
@@ -168,7 +169,9 @@ def _print_layers(rows: Sequence[Mapping[str, float]], found: Compared, draws: i
 
 
 def _print_matrix(dataset: xr.Dataset, found: Compared) -> None:
-    table = Table("layer", title=f"CALIGN, %: {found.labels['source']} (rows) → {found.labels['target']} (columns)")
+    title = f"CALIGN, %: {found.labels['source']} (rows) → {found.labels['target']} (columns)"
+    out.print(title, soft_wrap=True, highlight=False)
+    table = Table("layer")
     for other in dataset.target_layer.values.tolist():
         table.add_column(str(other), justify="right")
     for one, values in zip(dataset.layer.values.tolist(), dataset.calign.values.tolist(), strict=True):

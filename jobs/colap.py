@@ -176,7 +176,8 @@ def _print(rows: Sequence[dict[str, Any]], draws: int) -> None:
     columns += ["95 %", "languages shuffled", "p"] if draws else []
     spread = any(row["restart_low"] != row["restart_high"] for row in rows)
     title = "COLAP, %" if several else f"COLAP, %: {rows[0]['store']}"
-    table = Table(*columns, *(["restarts"] if spread else []), title=title)
+    table = Table(*columns, *(["restarts"] if spread else []))
+    out.print(title, soft_wrap=True, highlight=False)
     for row in rows:
         cells = [row["store"]] if several else []
         cells += [str(row["layer"]), percent(row["colap"])]

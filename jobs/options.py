@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -101,7 +102,8 @@ def is_study(path: str) -> bool:
     """Whether a path is a study file or the directory of a study, not a dataset or file of clusters."""
     if path.endswith((".yaml", ".yml")):
         return True
-    return kind(path) is None and paths.read_text(Layout(path.rstrip("/")).study) is not None
+    folder = "://" in path or Path(path).is_dir()
+    return folder and kind(path) is None and paths.read_text(Layout(path.rstrip("/")).study) is not None
 
 
 def read_dictionary(path: str) -> xr.Dataset:

@@ -228,8 +228,8 @@ def _plain(values: xr.DataArray) -> dict[str, Any]:
 def _print(values: xr.DataArray) -> None:
     """A row for each combination of labels, a column for each value of the last grid."""
     *rows, last = values.dims
-    title = f"{str(values.name).upper()}, %, by {last}"
-    table = Printed(*(str(d) for d in rows if values.sizes[d] > 1), title=title)
+    out.print(f"{str(values.name).upper()}, %, by {last}")
+    table = Printed(*(str(d) for d in rows if values.sizes[d] > 1))
     for value in values[last].values.tolist():
         table.add_column(str(value), justify="right")
     for at in np.ndindex(*(values.sizes[d] for d in rows)):
