@@ -2,8 +2,8 @@
 
     python -X utf8 -m tests.reference.record SCRIPTS [FIXTURE...]
 
-SCRIPTS is the folder `code` of a checkout of qcri/multilingual-latent-concepts, which is no part of this project. README.md
-says how the scripts are called. Files of fixtures that hold the numbers already are written byte for byte the same.
+SCRIPTS is the folder `code` of a checkout of qcri/multilingual-latent-concepts, which is no part of this project;
+README.md says how its scripts are called. The settings are read from expected.json; a second call changes no byte.
 """
 
 import importlib.util
