@@ -58,16 +58,16 @@ def ranks(
 
 
 def spelled(words: NDArray[Any], rule: str) -> NDArray[Any]:
-    """Words as concepts hold them: `whole`, or `before_bars`: up to the first ||| (alignClusters.py).
+    """Words as concepts hold them: `whole`, or `before_bars`: up to the first ||| of their line (alignClusters.py).
 
     Examples
     --------
-    >>> spelled(np.array(["a|||b", "c"], object), "before_bars").tolist()
-    ['a', 'c']
+    >>> spelled(np.array(["a|||b", "c", "d|"], object), "before_bars").tolist()  # d|||||occurrence|||sentence...
+    ['a', 'c', 'd']
     """
     if rule == "whole":
         return words
-    return np.array([word.split("|||", 1)[0].strip() for word in words.tolist()], object)
+    return np.array([f"{word}|||".split("|||", 1)[0].strip() for word in words.tolist()], object)
 
 
 def _numbered(words: NDArray[Any], forms: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
