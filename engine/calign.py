@@ -10,6 +10,7 @@ from scipy import sparse
 
 from engine.kernels import counting
 from engine.kernels.fractions import at_least, more_than
+from engine.lexicon import fold
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 
@@ -120,7 +121,7 @@ def count_aligned(
     InputError
         The dictionary translates the other way, or knows none of the words.
     """
-    words = [side.word.values for side in (source, target)]
+    words = [fold(side.word.values, dictionary.attrs["fold"]) for side in (source, target)]
     _check_direction(words[0], words[1], dictionary)
     kept = translations(dictionary, n_best=n_best, **rules)
     one_types, n_source = _numbered(words[0], dictionary.source_form.values)
@@ -281,7 +282,7 @@ def calign(counts: xr.Dataset, *, denominator: str = "all", **rules: Any) -> xr.
 def matched_words(
     source: Sequence[str], target: Sequence[str], dictionary: xr.Dataset, *, n_best: int, **rules: Any
 ) -> list[tuple[str, str]]:
-    """Word pairs (source, target) of two concepts that translate each other.
+    """Word pairs (source, target) of two concepts that translate each other, folded as the dictionary is.
 
     Parameters
     ----------
@@ -291,7 +292,7 @@ def matched_words(
         Which translations count: arguments of `translations`.
     """
     kept = translations(dictionary, n_best=n_best, **rules)
-    one, other = set(source), set(target)
+    one, other = (set(fold(words, dictionary.attrs["fold"])) for words in (source, target))
     ours = np.array([form in one for form in dictionary.source_form.values.tolist()], bool)
     theirs = np.array([form in other for form in dictionary.target_form.values.tolist()], bool)
     if ours.size:

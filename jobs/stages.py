@@ -100,10 +100,10 @@ def fingerprints(study: Study) -> dict[str, str]:
     return {
         "corpus": digest(corpus, sorted(study.corpus.files)),
         "links": links,
-        "dictionary": digest(links, DICTIONARY.version),
+        "dictionary": digest(links, study.dictionary, DICTIONARY.version),
         "activations": activations,
         "concepts": concepts,
-        "counts": digest(concepts, links, DICTIONARY.version, study.metrics.translations),
+        "counts": digest(concepts, links, study.dictionary, DICTIONARY.version, study.metrics.translations),
     }
 
 
