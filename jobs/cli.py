@@ -15,6 +15,7 @@ from engine.workers.create import create
 from jobs import clustering, convert, demo, files, stages, vectors, verify
 from jobs.cluster import assign_vectors, cluster_vectors
 from jobs.describe import describe_concepts
+from jobs.dictionary import make_dictionary
 from jobs.extract import extract_vectors
 from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, rows, size
@@ -235,6 +236,7 @@ app.command("export")(convert.export_file)
 app.command("cluster")(cluster_vectors)
 app.command("assign")(assign_vectors)
 app.command("describe")(describe_concepts)
+app.command("dictionary")(make_dictionary)
 
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:
