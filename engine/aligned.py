@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine import backend
 from engine.kernels import counting
+from engine.lexicon import fold
 from schemas.counts import ALIGNED_TYPES, RANKS
 from schemas.errors import InputError
 
@@ -149,7 +150,7 @@ def numbered(
     InputError
         The dictionary translates the other way, or knows none of the words.
     """
-    source, target = spelled(source, words), spelled(target, words)
+    source, target = (fold(spelled(side, words), dictionary.attrs["fold"]) for side in (source, target))
     _check_direction(source, target, dictionary)
     found = ranks(dictionary, **rules)
     kept = found < NEVER
@@ -257,7 +258,7 @@ def matched_words(
     words: str = "whole",
     **rules: Any,
 ) -> list[tuple[str, str]]:
-    """Word pairs (source, target) of two concepts that translate each other.
+    """Word pairs (source, target) of two concepts that translate each other, folded as the dictionary is.
 
     Parameters
     ----------
@@ -267,7 +268,8 @@ def matched_words(
         Which translations count: those of a rank below n_best; arguments of `spelled` and `ranks`.
     """
     kept = ranks(dictionary, **rules) < n_best
-    one, other = (set(spelled(np.array(side, object), words).tolist()) for side in (source, target))
+    rule = dictionary.attrs["fold"]
+    one, other = (set(fold(spelled(np.array(side, object), words), rule).tolist()) for side in (source, target))
     forms, translations = dictionary.source_form.values, dictionary.target_form.values
     ours = np.array([form in one for form in forms.tolist()], bool)
     theirs = np.array([form in other for form in translations.tolist()], bool)

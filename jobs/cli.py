@@ -17,6 +17,7 @@ from jobs.calign import calign_of
 from jobs.cluster import assign_vectors, cluster_vectors
 from jobs.colap import colap_of
 from jobs.describe import describe_concepts
+from jobs.dictionary import make_dictionary
 from jobs.extract import extract_vectors
 from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, rows, size
@@ -241,6 +242,7 @@ app.command("describe")(describe_concepts)
 app.command("calign")(calign_of)
 app.command("colap")(colap_of)
 app.command("sweep")(sweep)
+app.command("dictionary")(make_dictionary)
 
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:

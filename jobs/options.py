@@ -8,17 +8,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-import xarray as xr
 import yaml
 from numpy.typing import NDArray
 
-from engine import paths, store, uncertainty
+from engine import paths, uncertainty
+from engine.exchange import dictionaries
 from engine.exchange.stream import kind
 from jobs import files
 from jobs.layout import Layout
 from jobs.sides import Comparison, Place, Side, check_same_k, compare_in_study, open_side
 from schemas.errors import InputError
-from schemas.links import DICTIONARY
 from schemas.parse import parse
 from schemas.study import Metrics, Study
 
@@ -106,19 +105,6 @@ def is_study(path: str) -> bool:
     return folder and kind(path) is None and paths.read_text(Layout(path.rstrip("/")).study) is not None
 
 
-def read_dictionary(path: str) -> xr.Dataset:
-    """A DICTIONARY from a store.
-
-    Raises
-    ------
-    InputError
-        It is not one.
-    """
-    if (found := kind(path)) != DICTIONARY.name:
-        raise InputError(f"{path}: expected a dictionary, found {found or 'none'}")
-    return store.read(path, DICTIONARY)
-
-
 def compared(
     inputs: Sequence[str],
     metrics: Callable[[Metrics | None], Metrics],
@@ -153,8 +139,8 @@ def compared(
     rules = metrics(None)
     sides = [open_side(path, k, layer) for path in inputs[:2]]
     check_same_k(*sides)
-    there = read_dictionary(inputs[2])
-    back = read_dictionary(reverse) if reverse else None
+    there = dictionaries.read(inputs[2])
+    back = dictionaries.read(reverse) if reverse else None
     labels = {"source": inputs[0], "target": inputs[1]}
     return Compared((Comparison(sides[0], sides[1], there, back, rules.counting),), rules, labels)
 

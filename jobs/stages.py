@@ -101,12 +101,13 @@ def fingerprints(study: Study) -> dict[str, str]:
     return {
         "corpus": digest(corpus, sorted(study.corpus.files)),
         "links": links,
-        "dictionary": digest(links, DICTIONARY.version),
+        "dictionary": digest(links, study.dictionary, DICTIONARY.version),
         "activations": activations,
         "concepts": concepts,
         "counts": digest(
             concepts,
             links,
+            study.dictionary,
             [DICTIONARY.version, ALIGNED_TYPES.version],
             study.metrics.counting,
             study.metrics.n_ranks,

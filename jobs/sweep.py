@@ -10,6 +10,7 @@ import xarray as xr
 from rich.table import Table as Printed
 
 from engine import calign, colap, results, store
+from engine.exchange import dictionaries
 from jobs import files, options
 from jobs.colap import counts_of, mixed
 from jobs.layout import Layout
@@ -174,8 +175,8 @@ def _of_files(
     """The sweep of two sides and a dictionary, for every number of concepts wanted."""
     if len(inputs) != 3:
         raise InputError(f"CALIGN needs STUDY, or SOURCE TARGET DICT; found {len(inputs)} inputs")
-    there = options.read_dictionary(inputs[2])
-    back = options.read_dictionary(reverse) if reverse else None
+    there = dictionaries.read(inputs[2])
+    back = dictionaries.read(reverse) if reverse else None
     n_ranks = int(max(grids.get("n_best", (metrics.n_best,))))
     made: list[Compared] = []
     for k in ks or (None,):

@@ -157,7 +157,7 @@ def count_translations(key: Key, context: Context) -> Outcome:
     links = store.read(layout.links(source, target), LINKS)
     entries = 0
     for one, other in ((source, target), (target, source)):
-        dictionary = estimate(corpus, links, one, other)
+        dictionary = estimate(corpus, links, one, other, context.study.dictionary.fold)
         store.save(layout.dictionary(one, other), DICTIONARY, dictionary, fingerprint=context.fingerprint(key))
         entries += dictionary.sizes["entry"]
     return {"entries": entries}

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from schemas.counts import RANKS
 from schemas.errors import InputError
+from schemas.links import Fold
 
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")
@@ -52,6 +53,14 @@ class Links(Section):
     """How the two directions become one set of links."""
     iterations: int = Field(default=5, ge=1)
     """Training iterations of each direction."""
+
+
+class Dictionary(Section):
+    """Translations of words, counted from the links (Section 2.2)."""
+
+    fold: tuple[Fold, ...] = ()
+    """Differences between words that are overlooked: `case`; `arabic`, vowel marks and tatweel; `nfc`, `nfkc`, forms of
+    Unicode. Words that become equal are one type."""
 
 
 class Checkpoint(Section):
@@ -260,6 +269,8 @@ class Study(Section):
     """Which occurrences are studied."""
     links: Links = Links()
     """Word alignment."""
+    dictionary: Dictionary = Dictionary()
+    """Translations."""
     activations: Activations = Activations()
     """Word vectors."""
     concepts: Concepts = Concepts()
