@@ -30,6 +30,19 @@ def with_reverse(counts: xr.Dataset, reverse: xr.Dataset) -> xr.Dataset:
     return counts.assign(reverse_types=found.transpose(*dims))
 
 
+def best(counts: xr.Dataset, n: int) -> xr.Dataset:
+    """Counts of the n best translations alone, in the place of their last rank: quicker to score many times.
+
+    Parameters
+    ----------
+    counts
+        ALIGNED_TYPES dataset, with or without reverse_types.
+    """
+    names = [name for name, variable in counts.data_vars.items() if "rank" in variable.dims]
+    summed = {name: counts[name].values[:n].sum(axis=0, dtype=np.int32, keepdims=True) for name in names}
+    return counts.isel(rank=[n - 1]).assign({name: (counts[name].dims, values) for name, values in summed.items()})
+
+
 def union(counts: Sequence[xr.Dataset]) -> xr.Dataset:
     """Counts of one source towards several targets as towards one: «some concept in another language» (Section 2.2).
 
@@ -91,12 +104,11 @@ def aligned(
     InputError
         n_best is more than the ranks that were counted.
     """
-    if n_best > counts.sizes["rank"]:
-        raise InputError(
-            f"n_best is {n_best}, and translations were counted up to {counts.sizes['rank']}; count again with more"
-        )
-    part = counts.reverse_types if back else counts.aligned_types
-    best = part.values[:n_best].sum(axis=0, dtype=np.int32)
+    counted = int(counts["rank"].values[-1]) + 1
+    if n_best > counted:
+        raise InputError(f"n_best is {n_best}, and translations were counted up to {counted}; count again with more")
+    part = (counts.reverse_types if back else counts.aligned_types).values[: int(np.searchsorted(counts["rank"].values, n_best))]
+    best = part[0] if len(part) == 1 else part.sum(axis=0, dtype=np.int32)
     one, other = ("target", "source") if back else ("source", "target")
     found = _pairs(
         best.transpose(0, 2, 1) if back else best,
@@ -126,7 +138,7 @@ def _pairs(
     (source_size, source_types), (target_size, target_types) = sides
     compare = at_least if comparison == "at_least" else more_than
     found = np.asarray(compare(part, theta_align, source_size[:, :, None]))
-    at = np.nonzero(found)
+    at = np.unravel_index(np.flatnonzero(found), found.shape)  # several times as fast as nonzero
     layer, one, other = at
     source, target = source_size[layer, one], target_size[layer, other]
     if size_rule == "both":

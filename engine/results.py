@@ -50,7 +50,7 @@ class Table:
             Keyword arguments of `score`; a tuple makes a dimension of its own.
         """
         self._schema, self._score, self._thresholds = schema, score, thresholds
-        swept = [name for name, value in thresholds.items() if isinstance(value, tuple)]
+        self.swept = swept = [name for name, value in thresholds.items() if isinstance(value, tuple)]
         self._dims = next(v.dims for v in schema.variables if not v.coordinate)
         self._labels = {d: list(thresholds[d] if d in swept else labels[d]) for d in self._dims}
         shape = tuple(len(self._labels[d]) for d in self._dims)
@@ -84,14 +84,17 @@ def _labels(parts: Sequence[Part]) -> dict[str, list[Any]]:
     return found | {"layer": sorted({int(layer) for _, counts in parts for layer in counts.layer.values})}
 
 
-def _fill(tables: Sequence[Table], parts: Sequence[Part]) -> None:
-    """Score all parts, one layer of one of them in memory at a time."""
+def _fill(
+    tables: Sequence[Table], parts: Sequence[Part], best: Callable[[xr.Dataset], xr.Dataset] = lambda counts: counts
+) -> None:
+    """Score all parts, one layer of one of them in memory at a time; `best` is for tables that do not vary N-best."""
     for part, stored in parts:
         for at in range(stored.sizes["layer"]):
             with store.undamaged(stored.encoding.get("source", str(part))):
                 counts = stored.isel(layer=[at]).compute()
+            few = best(counts)
             for table in tables:
-                table.put(part, counts)
+                table.put(part, counts if "n_best" in table.swept else few)
 
 
 def scores(schema: Schema, parts: Sequence[Part], score: Score, **thresholds: Any) -> xr.Dataset:
@@ -108,6 +111,7 @@ def assemble(
     calign: Score,
     colap: Score,
     cross: Score,
+    best: Callable[[xr.Dataset, int], xr.Dataset],
     metrics: study.Metrics,
     statistics: Mapping[str, Any],
     **provenance: Any,
@@ -124,6 +128,8 @@ def assemble(
         What `cross` takes, with labels checkpoint, stack, language_set, source, target.
     calign, colap, cross
         The metrics, and their cross-table.
+    best
+        `engine.calign.best`.
     metrics
         Thresholds of the study; sweeps vary one and keep the others.
     statistics
@@ -142,7 +148,7 @@ def assemble(
     for name, schema in CALIGN_SWEEPS.items():
         swept = align | {name: SWEEPS[name]}
         tables[f"/sweeps/calign_by_{name}"] = Table(schema, _labels(alignment), calign, **swept)
-    _fill(list(tables.values()), alignment)
+    _fill(list(tables.values()), alignment, lambda counts: best(counts, metrics.n_best))
     of_overlap = {"/colap": Table(COLAP, _labels(overlap), colap, **over)}
     for name, schema in COLAP_SWEEPS.items():
         swept = over | {name: SWEEPS[name]}

@@ -273,6 +273,7 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         calign.score,
         colap.score,
         partial(_cross, metrics=study.metrics),
+        calign.best,
         study.metrics,
         _statistics(context, text),
         preset=study.metrics.preset,

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import calign, store, uncertainty
-from engine.aligned import NEVER, Words, counted, numbered
+from engine.aligned import Words, counted, numbered
 from engine.exchange.clusters import import_clusters
 from engine.exchange.stream import kind
 from jobs.layout import Layout
@@ -162,10 +162,11 @@ class Comparison:
         links = np.bincount(types, weights=self.dictionary["count"].values, minlength=count).astype(np.int64)
         frequency = np.maximum(links, np.bincount(tokens, minlength=count))  # of words selected more often than linked
         one, other = self.source.labels(layer), self.target.labels(target_layer)
-        source, target, rank = words.entries
-        entries = source, target, np.where(rank < n_best, 0, NEVER).astype(np.int32)
-        for drawn in uncertainty.unrelated(entries, np.unique(tokens), frequency, null=null, draws=draws, seed=seed):
-            found = counted(replace(words, entries=drawn), one, other, (self.source.size, self.target.size), 1)
+        best = words.best(n_best)
+        for drawn in uncertainty.unrelated(
+            best.entries, np.unique(tokens), frequency, null=null, draws=draws, seed=seed
+        ):
+            found = counted(replace(best, entries=drawn), one, other, (self.source.size, self.target.size), 1)
             yield _one_layer(found, layer)
 
 

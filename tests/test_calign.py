@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.aligned import count_aligned, matched_words, ranks
-from engine.calign import aligned, calign, union, with_reverse
+from engine.calign import aligned, best, calign, union, with_reverse
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
@@ -395,3 +395,11 @@ def test_count_aligned__words_may_end_at_bars() -> None:
     cut = count_aligned(one, other, labels, labels, dictionary, words="before_bars")
     assert (whole.aligned_types.sum(), whole.source_types.item()) == (0, 2)
     assert (cut.aligned_types.sum(), cut.source_types.item()) == (1, 1)
+
+
+@given(studies(), st.integers(1, TYPES))
+def test_best__scores_as_all_ranks_do(drawn: dict[str, Any], n: int) -> None:
+    counts, _ = count(drawn)
+    both = with_reverse(counts, counts)
+    rules = {"n_best": n, "min_types": 1, "theta_align": 0.5}
+    xr.testing.assert_identical(calign(best(both, n), **rules), calign(both, **rules))

@@ -137,7 +137,9 @@ def statistics() -> dict[str, Any]:
 
 def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: dict[str, Any]) -> None:
     metrics = study.Metrics(theta_align=0.5, min_types=2, overlap_unit="type")
-    tree = assemble(ALIGNMENT, OVERLAP, [], calign.score, colap.score, calign.score, metrics, statistics, study="{}")
+    tree = assemble(
+        ALIGNMENT, OVERLAP, [], calign.score, colap.score, calign.score, calign.best, metrics, statistics, study="{}"
+    )
     save(str(tmp_path / "results.zarr"), tree)
     with xr.open_datatree(tmp_path / "results.zarr", engine="zarr", consolidated=False, chunks=None) as found:
         assert {node.path for node in found.subtree if node.has_data} == {
