@@ -20,6 +20,8 @@ Pair = tuple[NDArray[np.integer], NDArray[np.integer]]
 _ARABIC = re.compile("[\u0640\u0610-\u061a\u064b-\u0652\u0656-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8"
                      "\u06ea-\u06ed\u08d3-\u08e1\u08e3-\u08ff]")  # fmt: skip
 
+LARGEST = 2**53
+"""No count is larger, so that each is exact as a float, too."""
 _PLACES = 7
 """Decimals of the probabilities of Moses: two that differ by less than half a unit of the last are the same."""
 
@@ -222,9 +224,10 @@ def totals(dictionary: xr.Dataset) -> NDArray[np.int64]:
     sizes = dictionary.sizes["source"]
     first = dictionary["rank"].values == 0  # the most probable one tells most digits
     found = np.zeros(sizes, np.int64)
-    found[types[first]] = np.rint(count[first] / np.maximum(probability[first], np.finfo(np.float64).tiny))
-    shown = np.divide(count, found[types], out=np.full(len(types), np.inf), where=found[types] > 0)
-    wrong = (count == 0) | (np.abs(shown - probability) > 0.51 * 10.0**-_PLACES)
+    most = np.maximum(probability[first], 1 / LARGEST)
+    found[types[first]] = np.rint(np.minimum(count[first] / most, LARGEST))
+    shown = count / np.maximum(found[types], 1)
+    wrong = (found[types] == 0) | (count == 0) | (np.abs(shown - probability) > 0.51 * 10.0**-_PLACES)
     found[types[wrong]] = 0
     return found
 

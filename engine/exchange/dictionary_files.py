@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 from engine import paths
+from engine.lexicon import LARGEST
 from schemas.errors import InputError
 
 Format = Literal["text", "json", "moses", "muse", "tsv", "zarr"]
@@ -32,7 +33,6 @@ _ENDINGS: dict[str, Format] = {
 _LINE = re.compile(r"(.*):\s*Probability\s*=\s*([^\s,]+)\s*,\s*Count\s*=\s*(\S+)\s*")
 _ARROW = re.compile("(?= -> )")  # of two that share a space, both
 _HALF = re.compile("[\ud800-\udfff]")  # surrogates, which JSON can spell alone
-_LARGEST = 2**63 - 1
 
 
 class Entry(NamedTuple):
@@ -151,9 +151,11 @@ def _entry(place: str, number: int, source: str, target: str, probability: str, 
 
 
 def _whole(place: str, text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST:
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= LARGEST:
         return int(text)
-    raise InputError(f"{place}: the count is {text!r}; expected a whole number from 0, so write the file anew")
+    raise InputError(
+        f"{place}: the count is {text!r}; expected a whole number from 0 to {LARGEST}, so write the file anew"
+    )
 
 
 def _unlike(place: str, line: str, form: Format) -> InputError:
