@@ -159,9 +159,8 @@ def _stored(
 
 
 def _is_study(path: str) -> bool:
-    if path.endswith((".yaml", ".yml")):
-        return True
-    return kind(path) is None and paths.read_text(paths.join(path, "study.yaml")) is not None
+    system, place = paths.filesystem(path)
+    return path.endswith((".yaml", ".yml")) or bool(system.exists(paths.join(place, "study.yaml")))
 
 
 def _check_out(path: str, form: Format, force: bool) -> None:
