@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.exchange import link_files
 from engine.exchange.link_files import read_pharaoh
 from schemas.errors import InputError
 
@@ -28,12 +29,13 @@ def test_read_pharaoh__equals_the_loop(folder: Path, data: st.DataObject) -> Non
         lines.append(space.join(f"{i}-{j}" for i, j in pairs) + data.draw(st.sampled_from(["", " ", "\r"])))
         expected += [[starts[0] + i, starts[1] + j] for i, j in pairs]
         starts = [starts[0] + n, starts[1] + m]
-    text = ("\n".join(lines) + data.draw(st.sampled_from(["", "\n"]))).encode()
-    if not text.endswith(b"\n") and not lines[-1]:
-        text += b"\n"
+    last = data.draw(st.sampled_from(["", "\n"])) if lines[-1] else "\n"
+    text = ("\n".join(lines) + last).encode()
     name = data.draw(st.sampled_from(["a.align", "a.align.gz"]))
     (folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
-    found = read_pharaoh(str(folder / name), *np.array(lengths).T)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(link_files, "_BLOCK", data.draw(st.integers(1, 40)))
+        found = read_pharaoh(str(folder / name), *np.array(lengths).T)
     assert found.tolist() == expected
 
 
