@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 from engine import paths
-from engine.lexicon import LARGEST
+from engine.lexicon import LARGEST, ROUNDING
 from schemas.errors import InputError
 
 Format = Literal["text", "json", "moses", "muse", "tsv", "zarr"]
@@ -24,8 +24,6 @@ LIKE: dict[Format, str] = {
 """What a line of each format is like, for messages."""
 NULL = "NULL"
 """What Moses links words to that have no link."""
-ROUNDING = 0.51e-7
-"""Half a unit of the last of Moses' seven decimals, and a little."""
 
 _ENDINGS: dict[str, Format] = {
     "zarr": "zarr", "json": "json", "tsv": "tsv", "txt": "text", "f2e": "moses", "e2f": "moses",
