@@ -23,7 +23,7 @@ _ARABIC = re.compile("[\u0640\u0610-\u061a\u064b-\u0652\u0656-\u065f\u0670\u06d6
 LARGEST = 2**53
 """No count is larger, so that each is exact as a float, too."""
 ROUNDING = 0.51e-7
-"""Half a unit of the last of Moses' seven decimals, and a little: two probabilities that differ by no more are the same."""
+"""Half a unit of the last of Moses' seven decimals, and a little: what differs by no more is the same probability."""
 
 
 def fold(words: Forms, rules: Iterable[str]) -> NDArray[np.object_]:
@@ -237,8 +237,8 @@ def folded(dictionary: xr.Dataset, rules: Iterable[str]) -> xr.Dataset:
 
     Counts add up, and probabilities are those of the added counts. Where counts are not known, the probabilities of
     targets that become equal add up, and those of source types that become equal are averaged, each with the same
-    weight. Places follow the first of the entries that became one. Words that have no entry do not count, so where there
-    is a text, `count_words` folds better.
+    weight. Places follow the first of the entries that became one. Words that have no entry do not count; where there
+    is a text, fold in `count_words`.
 
     Parameters
     ----------
