@@ -107,7 +107,8 @@ def aligned(
     counted = int(counts["rank"].values[-1]) + 1
     if n_best > counted:
         raise InputError(f"n_best is {n_best}, and translations were counted up to {counted}; count again with more")
-    part = (counts.reverse_types if back else counts.aligned_types).values[: int(np.searchsorted(counts["rank"].values, n_best))]
+    ranks = int(np.searchsorted(counts["rank"].values, n_best))
+    part = (counts.reverse_types if back else counts.aligned_types).values[:ranks]
     best = part[0] if len(part) == 1 else part.sum(axis=0, dtype=np.int32)
     one, other = ("target", "source") if back else ("source", "target")
     found = _pairs(

@@ -20,8 +20,10 @@ Pair = tuple[NDArray[np.integer], NDArray[np.integer]]
 _ARABIC = re.compile("[\u0640\u0610-\u061a\u064b-\u0652\u0656-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8"
                      "\u06ea-\u06ed\u08d3-\u08e1\u08e3-\u08ff]")  # fmt: skip
 
-_PLACES = 7
-"""Decimals of the probabilities of Moses: two that differ by less than half a unit of the last are the same."""
+LARGEST = 2**53
+"""No count is larger, so that each is exact as a float, too."""
+ROUNDING = 0.51e-7
+"""Half a unit of the last of Moses' seven decimals, and a little: what differs by no more is the same probability."""
 
 
 def fold(words: Forms, rules: Iterable[str]) -> NDArray[np.object_]:
@@ -217,18 +219,19 @@ def _closed(source_type: NDArray[np.integer], place: NDArray[np.integer]) -> NDA
 
 
 def totals(dictionary: xr.Dataset) -> NDArray[np.int64]:
-    """Tokens and further links of each source type (source), by which counts were divided; 0 where that is not known.
+    """Links of each source type, and its tokens without one (source): what counts were divided by; 0 if not known.
 
-    Known is what explains all of a type's probabilities to Moses' seven decimals.
+    It is known where it explains all probabilities of the type to Moses' seven decimals.
     """
     types, count = dictionary.source_type.values, dictionary["count"].values
     probability = dictionary.probability.values
     sizes = dictionary.sizes["source"]
     first = dictionary["rank"].values == 0  # the most probable one tells most digits
     found = np.zeros(sizes, np.int64)
-    found[types[first]] = np.rint(count[first] / np.maximum(probability[first], np.finfo(np.float64).tiny))
-    shown = np.divide(count, found[types], out=np.full(len(types), np.inf), where=found[types] > 0)
-    wrong = (count == 0) | (np.abs(shown - probability) > 0.51 * 10.0**-_PLACES)
+    most = np.maximum(probability[first], 1 / LARGEST)
+    found[types[first]] = np.rint(np.minimum(count[first] / most, LARGEST))
+    shown = count / np.maximum(found[types], 1)
+    wrong = (found[types] == 0) | (count == 0) | (np.abs(shown - probability) > ROUNDING)
     found[types[wrong]] = 0
     return found
 
@@ -238,7 +241,8 @@ def folded(dictionary: xr.Dataset, rules: Iterable[str]) -> xr.Dataset:
 
     Counts add up, and probabilities are those of the added counts. Where counts are not known, the probabilities of
     targets that become equal add up, and those of source types that become equal are averaged, each with the same
-    weight. Places follow the first of the entries that became one.
+    weight. Places follow the first of the entries that became one. Words that have no entry do not count; where there
+    is a text, fold in `count_words`.
 
     Parameters
     ----------

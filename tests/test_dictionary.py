@@ -5,13 +5,16 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.calign import count_aligned, matched_words
 from engine.dictionary import estimate
+from engine.lexicon import fold
 from engine.text import span
-from schemas.links import LINKS
+from schemas.links import FOLDS, LINKS, Fold
 from tests.oracles import metrics
 from tests.oracles.texts import corpus
+from tests.test_calign import concepts_dataset
 
-sentence = st.lists(st.sampled_from(["b", "a", "é", "Z", "日", "ب"]), min_size=1, max_size=7)
+sentence = st.lists(st.sampled_from(["b", "a", "A", "é", "e\u0301", "日", "ب", "بـ"]), min_size=1, max_size=7)
 
 
 def links_dataset(pairs: list[tuple[int, int]], source: str, target: str) -> xr.Dataset:
@@ -82,3 +85,28 @@ def test_estimate__equal_spellings_of_two_languages_stay_apart() -> None:
     text = corpus({"de": [["die", "in"]], "en": [["in", "die"]]})
     found = rows(estimate(text, links_dataset([(0, 3), (1, 2)], "de", "en"), "de", "en"))
     assert found == [("die", "die", 1.0, 1, 0), ("in", "in", 1.0, 1, 0)]
+
+
+@given(linked_texts(), st.sets(st.sampled_from(FOLDS)))
+def test_estimate__equals_an_estimate_of_the_folded_text(
+    drawn: tuple[xr.Dataset, list[tuple[int, int]]], rules: set[Fold]
+) -> None:
+    text, pairs = drawn
+    sentences: dict[str, list[list[str]]] = {}
+    for language in text.language.values.tolist():
+        tokens, lines = span(text, language, "token"), int(text.sentences.values[0])
+        words = fold(text.form.values[text.token_type.values[tokens]], rules)
+        sentences[language] = [words[text.sentence.values[tokens] == line].tolist() for line in range(lines)]
+    links = links_dataset(pairs, "de", "en")
+    found = estimate(text, links, "de", "en", [*rules])
+    xr.testing.assert_equal(found, estimate(corpus(sentences), links, "de", "en"))
+
+
+def test_count_aligned__words_are_folded_as_the_dictionary_is() -> None:
+    text = corpus({"de": [["Haus", "HAUS", "Hof"]], "en": [["House", "house", "yard"]]})
+    dictionary = estimate(text, links_dataset([(0, 3), (2, 5)], "de", "en"), "de", "en", ["case"])
+    labels = np.zeros((1, 3), np.int32)
+    sides = [concepts_dataset(labels, words, 1) for words in (["Haus", "HAUS", "Hof"], ["HOUSE", "house", "yard"])]
+    found = count_aligned(sides[0], sides[1], labels, labels, dictionary, n_best=1)
+    assert (found.aligned_types.item(), found.source_types.item(), found.target_types.item()) == (2, 2, 2)
+    assert matched_words(["HAUS"], ["House"], dictionary, n_best=1) == [("haus", "house")]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 from engine import paths
+from engine.lexicon import LARGEST, ROUNDING
 from schemas.errors import InputError
 
 Format = Literal["text", "json", "moses", "muse", "tsv", "zarr"]
@@ -23,8 +24,6 @@ LIKE: dict[Format, str] = {
 """What a line of each format is like, for messages."""
 NULL = "NULL"
 """What Moses links words to that have no link."""
-ROUNDING = 0.51e-7
-"""Half a unit of the last of Moses' seven decimals, and a little."""
 
 _ENDINGS: dict[str, Format] = {
     "zarr": "zarr", "json": "json", "tsv": "tsv", "txt": "text", "f2e": "moses", "e2f": "moses",
@@ -32,7 +31,6 @@ _ENDINGS: dict[str, Format] = {
 _LINE = re.compile(r"(.*):\s*Probability\s*=\s*([^\s,]+)\s*,\s*Count\s*=\s*(\S+)\s*")
 _ARROW = re.compile("(?= -> )")  # of two that share a space, both
 _HALF = re.compile("[\ud800-\udfff]")  # surrogates, which JSON can spell alone
-_LARGEST = 2**63 - 1
 
 
 class Entry(NamedTuple):
@@ -151,9 +149,11 @@ def _entry(place: str, number: int, source: str, target: str, probability: str, 
 
 
 def _whole(place: str, text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST:
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= LARGEST:
         return int(text)
-    raise InputError(f"{place}: the count is {text!r}; expected a whole number from 0, so write the file anew")
+    raise InputError(
+        f"{place}: the count is {text!r}; expected a whole number from 0 to {LARGEST}, so write the file anew"
+    )
 
 
 def _unlike(place: str, line: str, form: Format) -> InputError:

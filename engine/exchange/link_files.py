@@ -3,6 +3,7 @@
 import gzip
 import re
 import zlib
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from schemas.errors import InputError
 _LINK = re.compile(rb"([0-9]{1,9})-([0-9]{1,9})")
 _DIGITS = 9
 """Digits of the longest index."""
+_BLOCK = 2**20
+"""Bytes that are read at once, and the rest of their last line: few enough to stay in the processor's cache."""
+_DIGIT = np.isin(np.arange(256), [*b"0123456789"])
+_KNOWN = np.isin(np.arange(256), [*b"0123456789- \t\r\n"])
 
 
 def read_pharaoh(
@@ -48,40 +53,61 @@ def read_pharaoh(
             f"{path}: {len(ends)} lines, and the texts have {len(source_lengths)} sentences; expected a line of links "
             "for each, so give the links of these very texts"
         )
-    digit = (raw >= ord("0")) & (raw <= ord("9"))
-    bounds = np.flatnonzero(np.diff(digit, prepend=False, append=False))
+    lengths = [np.asarray(found, np.int64) for found in (source_lengths, target_lengths)]
+    starts = [np.cumsum(found) - found for found in lengths]
+    found = [np.empty((0, 2), np.int64)]
+    firsts = np.unique(np.searchsorted(ends, np.arange(0, len(raw), _BLOCK))).tolist()
+    for first, last in pairwise([*firsts, len(ends)] if firsts else []):
+        lines = slice(first, last)
+        at = slice(int(ends[first - 1]) + 1 if first else 0, int(ends[last - 1]) + 1)
+        links = _links(raw[at])
+        if links is None:
+            raise _unlike(path, data)
+        start, pairs = links
+        per_line = np.diff(np.searchsorted(start, ends[lines] - at.start), prepend=0)
+        words = [np.repeat(length[lines], per_line) for length in lengths]
+        if (outside := np.flatnonzero((pairs[:, 0] >= words[0]) | (pairs[:, 1] >= words[1]))).size:
+            link = int(outside[0])
+            line = first + int(np.searchsorted(np.cumsum(per_line), link, side="right")) + 1
+            n, m = (int(length[link]) for length in words)
+            raise InputError(
+                f"{path}, line {line}: link {pairs[link, 0]}-{pairs[link, 1]} is out of range: the sentences have {n} "
+                f"and {m} words, so expected at most {n - 1}-{m - 1}; give the links of these very texts, in their "
+                "order"
+            )
+        for side in (0, 1):
+            pairs[:, side] += np.repeat(starts[side][lines], per_line)
+        found.append(pairs)
+    return np.concatenate(found)
+
+
+def _links(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """First byte of each link (link), and its two numbers (link, 2); None where there is anything else than links."""
+    digit = np.zeros(len(raw) + 2, bool)
+    digit[1:-1] = _DIGIT[raw]
+    bounds = np.flatnonzero(digit[1:] != digit[:-1])
     start, stop = bounds[0::2], bounds[1::2]
-    regular = len(start) % 2 == 0 and bool(((stop - start) <= _DIGITS).all())
-    if regular:
-        joined, apart = raw[stop[0::2]] if len(stop) else raw[:0], raw[~digit]
-        # each pair of numbers has one hyphen between them, there is no other hyphen, and all else is white space
-        regular = (
-            bool((joined == ord("-")).all() and (start[1::2] == stop[0::2] + 1).all())
-            and int((apart == ord("-")).sum()) == len(joined)
-            and bool(np.isin(apart, np.frombuffer(b"- \t\r\n", np.uint8)).all())
-        )
-    if not regular:
-        raise _unlike(path, data)
-    links = _numbers(raw, start, stop).reshape(-1, 2)
-    line = np.searchsorted(ends, start[0::2])
-    lengths = np.stack([source_lengths, target_lengths], axis=1)
-    if (outside := np.flatnonzero((links >= lengths[line]).any(axis=1))).size:
-        at = int(outside[0])
-        (i, j), (n, m) = links[at].tolist(), lengths[line[at]].tolist()
-        raise InputError(
-            f"{path}, line {line[at] + 1}: link {i}-{j} is out of range: the sentences have {n} and {m} words, so "
-            f"expected at most {n - 1}-{m - 1}; give the links of these very texts, in their order"
-        )
-    offsets = np.cumsum(lengths, axis=0, dtype=np.int64) - lengths
-    return links + offsets[line]
+    # each pair of numbers has one hyphen between them, there is no other hyphen, and all else is white space
+    if (
+        len(start) % 2
+        or int((stop - start).max(initial=0)) > _DIGITS
+        or (start[1::2] != stop[0::2] + 1).any()
+        or (raw[stop[0::2]] != ord("-")).any()
+        or np.count_nonzero(raw == ord("-")) != len(start) // 2
+        or not _KNOWN[raw].all()
+    ):
+        return None
+    return start[0::2], _numbers(raw, start, stop).reshape(-1, 2)
 
 
 def _numbers(raw: NDArray[np.uint8], start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:
     """Values of runs of digits (run)."""
-    values = np.zeros(len(start), np.int64)
-    for place in range(int((stop - start).max(initial=0))):
-        there = stop - start > place
-        values[there] += (raw[stop[there] - 1 - place] - np.uint8(ord("0"))) * np.int64(10**place)
+    digits = stop - start
+    values = raw[stop - 1].astype(np.int64) - ord("0")
+    longer = np.arange(len(start))
+    for place in range(1, int(digits.max(initial=0))):
+        longer = longer[digits[longer] > place]
+        values[longer] += (raw[stop[longer] - 1 - place].astype(np.int64) - ord("0")) * 10**place
     return values
 
 

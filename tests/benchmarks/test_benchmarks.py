@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import kmeans
+from tests.benchmarks import dictionary, kmeans
 from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
 from tests.benchmarks.extraction import colign_run
@@ -35,6 +35,11 @@ def test_kmeans__every_comparison_runs() -> None:
     assert streamed["2_runs"]["labels_equal"]
     found = kmeans.large(gigabytes=0.002, hidden=16, k=4, threads=1, memory=0.01, iterations=2)
     assert found["rows"] >= 16384
+
+
+def test_dictionary__arrays_and_loop_count_the_same() -> None:
+    speeds = dictionary.compare(3001, types=50)
+    assert set(speeds) == {"count", "dictionary", "loop", "read"}
 
 
 def test_measure__counts_memory_of_a_command() -> None:
