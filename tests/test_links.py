@@ -93,8 +93,8 @@ def test_link__known_translations_come_first(
     links = german["grow-diag-final-and"] if source == "de" else link(demo, source, target, study.Links())
     dictionary = estimate(demo, links, source, target)
     best = dictionary.isel(entry=dictionary["rank"].values == 0)
-    forms = demo.form.values
-    found = dict(zip(forms[best.source_type.values], forms[best.target_type.values], strict=True))
+    source_form, target_form = dictionary.source_form.values, dictionary.target_form.values
+    found = dict(zip(source_form[best.source_type.values], target_form[best.target_type.values], strict=True))
     assert {word: found.get(word) for word in known} == known
 
 
