@@ -20,7 +20,8 @@ from jobs.progress import out, print_json, progress
 from jobs.run import prepare, work
 from schemas.errors import InputError
 from schemas.machine import Machine
-from schemas.study import Activations, Checkpoint, Corpus, Selection, Study, parse
+from schemas.parse import parse
+from schemas.study import Activations, Checkpoint, Corpus, Selection, Study
 
 ALL = 2**62
 """More than any word occurs."""

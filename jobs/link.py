@@ -12,18 +12,21 @@ import typer
 
 from engine import paths, store
 from engine.corpus import read_sentences
-from engine.exchange.pharaoh import Line, read_pharaoh, sentence_links, write_pharaoh
+from engine.exchange.given_links import sentence_links
+from engine.exchange.link_files import Line, read_lines, write_pharaoh
 from engine.kernels.agreement import Agreement, agreement
 from engine.links import Pair, memory_needed, sample, sample_size, train
 from jobs import files
 from jobs.clustering import PROCESS
 from jobs.convert import Force, Json, check_out
+from jobs.linking import named_pair
 from jobs.plan import size
 from jobs.progress import out, print_json
 from schemas.corpus import CORPUS
 from schemas.errors import BudgetError, InputError
 from schemas.links import LINKS
-from schemas.study import Links, parse
+from schemas.parse import parse
+from schemas.study import Links
 
 
 def link_words(
@@ -134,9 +137,7 @@ def _pairs(texts: tuple[str, str], words: Literal["spaces", "regex"]) -> Iterato
 def _export(source: str, name: str, path: str) -> dict[str, Any]:
     """Write the stored links of a pair of a study."""
     study, layout = files.load_study(source)
-    if name not in study.pair_names:
-        raise InputError(f"--pair {name}: the pairs of {source} are {', '.join(study.pair_names)}")
-    named = study.pair_names[name]
+    named = named_pair(study, name, "--pair")
     stored = named if named in study.pairs else named[::-1]
     links = store.read(layout.links(*stored), LINKS)
     corpus = store.load(layout.corpus, CORPUS)
@@ -194,7 +195,7 @@ def compare(links: str, gold: str) -> Agreement:
         A file cannot be read or holds anything but links, or they have different numbers of lines.
     """
     total = Agreement()
-    lines: Iterator[tuple[Line | None, Line | None]] = zip_longest(read_pharaoh(links), read_pharaoh(gold))
+    lines: Iterator[tuple[Line | None, Line | None]] = zip_longest(read_lines(links), read_lines(gold))
     for number, (one, other) in enumerate(lines):
         if one is None or other is None:
             short, long = (links, gold) if one is None else (gold, links)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.corpus import read_sentences
-from engine.exchange.pharaoh import Line, read_pharaoh
+from engine.exchange.link_files import Line, read_lines
 from engine.kernels.agreement import Agreement, agreement
 from engine.links import Linker, Pair, train
 from schemas.study import Links
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", metavar="TEXT")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    gold = list(read_pharaoh(options.gold))
+    gold = list(read_lines(options.gold))
     pairs = read_pairs([options.texts, *options.more], lower=options.lower)
     if options.write:
         lines = (f"{' '.join(source)} ||| {' '.join(target)}\n" for source, target in pairs)
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     costs: list[dict[str, Any]] = []
     for given in options.other:
         name, _, path = given.partition("=")
-        others = (line.links for line in list(read_pharaoh(path))[: len(gold)])
+        others = (line.links for line in list(read_lines(path))[: len(gold)])
         rows.append({"aligner": name, "symmetrise": Path(path).stem, **score(others, gold)})
     for aligner in options.aligner or ALIGNERS:
         found, cost = compare(pairs, gold, aligner)
