@@ -8,6 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 
 from engine import paths, store
@@ -141,8 +142,9 @@ def _export(source: str, name: str, path: str) -> dict[str, Any]:
     stored = named if named in study.pairs else named[::-1]
     links = store.read(layout.links(*stored), LINKS)
     corpus = store.load(layout.corpus, CORPUS)
-    order = [0, 1] if stored == named else [1, 0]
-    found = (of_sentence[:, order] for of_sentence in sentence_links(corpus, links))
+    found = sentence_links(corpus, links)
+    if stored != named:
+        found = (np.array(sorted(rows[:, ::-1].tolist()), np.int64) for rows in found)
     with paths.explained(path), paths.replaced(path) as part, open(part, "w", encoding="utf-8") as file:
         sentences, count = write_pharaoh(file, found)
     kept = {key: links.attrs[key] for key in ("trained_on", "sentences_too_long") if key in links.attrs}

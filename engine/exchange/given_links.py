@@ -1,7 +1,7 @@
 """Word links that another tool has made of a study's text: a Pharaoh file, or a mapping_dict.json.
 
-The mapping, which the published scripts read, is an object of lists by sentence number, each entry the words of a phrase in both languages, joined by a
-space, and their positions: {"0": [["das Haus", "the house", [0, 1], [0, 1]]]}.
+The mapping, which the published scripts read, is an object of lists by sentence number, each entry the words of a
+phrase in both languages, joined by a space, and their positions: {"0": [["das Haus", "the house", [0, 1], [0, 1]]]}.
 """
 
 import hashlib
