@@ -35,6 +35,10 @@ _LEAST = 1000
 """Sentences that an aligner is trained on, however little memory there is."""
 
 
+_RESERVED = {word: f"{word} " for word in ("NULL", "UNKNOWN_WORD", "<UNUSED_WORD>")}
+"""Words that the library gives a meaning, as ones that no text has: words hold no space."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What an aligner takes, both directions together, on one core."""
@@ -140,7 +144,7 @@ class Linker:
 
     def _matrices(self, batch: Sequence[Pair]) -> list[NDArray[Any]]:
         """Which words are linked (source, target), by sentence."""
-        source, target = [pair[0] for pair in batch], [pair[1] for pair in batch]
+        source, target = ([_ordinary(pair[side]) for pair in batch] for side in (0, 1))
         if self.backward is None:
             return [matrix.to_numpy() for _, matrix in self.forward.get_best_alignments(source, target)]
         if self.forward is None:
@@ -155,13 +159,19 @@ def train(pairs: Iterable[Pair], settings: study.Links) -> Linker:
     directions = {"forward": (0,), "reverse": (1,)}.get(settings.symmetrise, (0, 1))
     cascades = {direction: _cascade(settings) for direction in directions}
     for pair in pairs:
+        sides = [_ordinary(words) for words in pair]
         for direction, cascade in cascades.items():
-            cascade[-1].add_sentence_pair(pair[direction], pair[1 - direction], 1)
+            cascade[-1].add_sentence_pair(sides[direction], sides[1 - direction], 1)
     trained: list[Any] = [None, None]
     while cascades:  # what only training needs is freed before the next direction is trained
         direction, cascade = cascades.popitem()
         trained[direction] = _trained(cascade, settings)
     return Linker(trained[0], trained[1], settings.symmetrise)
+
+
+def _ordinary(words: list[str]) -> list[str]:
+    """Words none of which means something else to the library."""
+    return [_RESERVED.get(word, word) for word in words]
 
 
 def _cascade(settings: study.Links) -> list[Any]:

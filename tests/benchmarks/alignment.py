@@ -16,10 +16,12 @@ both models hold after training a token of both languages, above what the proces
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name, _, path = given.partition("=")
         others = (line.links for line in list(read_lines(path))[: len(gold)])
         rows.append({"aligner": name, "symmetrise": Path(path).stem, **score(others, gold)})
+    spawn = multiprocessing.get_context("spawn")
     for aligner in options.aligner or ALIGNERS:
-        found, cost = compare(pairs, gold, aligner)
+        with ProcessPoolExecutor(1, mp_context=spawn) as alone:  # memory that another has freed would be taken again
+            found, cost = alone.submit(compare, pairs, gold, aligner).result()
         rows += found
         costs.append(cost)
     if options.json:
