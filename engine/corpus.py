@@ -1,19 +1,15 @@
 """Corpus: parallel text files become one table of tokens and types; then some of the tokens are selected."""
 
 import array
-import contextlib
-import gzip
 import hashlib
 import json
 import re
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-import fsspec
 import numpy as np
 import xarray as xr
 
@@ -84,7 +80,7 @@ def read_sentences(path: str, rule: str, content: Content | None = None) -> Iter
     if not _exists(path):
         raise InputError(f"{path}: no such file; corpus.files names one text file for each language")
     number = 0
-    with _unpacked(path) as lines:
+    with paths.unpacked(path) as lines:
         for number, line in enumerate(lines, 1):
             if content is not None:
                 content.add(line)
@@ -103,17 +99,6 @@ def read_sentences(path: str, rule: str, content: Content | None = None) -> Iter
             yield found
     if not number:
         raise InputError(f"{path}: the file is empty; expected one sentence a line")
-
-
-@contextlib.contextmanager
-def _unpacked(path: str) -> Iterator[BinaryIO | gzip.GzipFile]:
-    """A text file opened to read its bytes; a damaged gzip file is an error that names it and the remedy."""
-    with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(fsspec.open(path, "rb"))
-        try:
-            yield stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.endswith(".gz") else raw
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: not a whole gzip file ({error}); copy it again") from error
 
 
 def _exists(path: str) -> bool:
@@ -153,7 +138,7 @@ def compare_files(corpus: xr.Dataset, files: Mapping[str, str]) -> dict[str, str
 
 def _compare(path: str, sha256: str, nbytes: int) -> str:
     content, last = Content(), b""
-    with _unpacked(path) as file:
+    with paths.unpacked(path) as file:
         while data := file.read(min(_READ, nbytes - content.nbytes)):
             content.add(data)
             last = data[-1:]

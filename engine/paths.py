@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import gzip
 import shutil
+import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -66,6 +68,17 @@ def read_text(path: str) -> str | None:
         ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a text file") from error
+
+
+@contextlib.contextmanager
+def unpacked(path: str) -> Iterator[BinaryIO | gzip.GzipFile]:
+    """A text file opened to read its bytes; a damaged gzip file is an error that names it and the remedy."""
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(fsspec.open(path, "rb"))
+        try:
+            yield stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.endswith(".gz") else raw
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: not a whole gzip file ({error}); copy it again") from error
 
 
 def write_text(path: str, text: str) -> None:

@@ -177,15 +177,6 @@ def token_types(corpus: xr.Dataset, language: str) -> NDArray[np.int32]:
     return _values(corpus, "token_type", span(corpus, language, "token"))
 
 
-def sentence_words(corpus: xr.Dataset, language: str) -> list[list[str]]:
-    """All sentences of a language as lists of words: for aligners, which hold the whole text."""
-    types = span(corpus, language, "type")
-    forms = vocabulary(corpus, language).forms(np.arange(types.start, types.stop))
-    flat = forms[token_types(corpus, language) - types.start].tolist()
-    bounds = sentence_offsets(corpus, language) - span(corpus, language, "token").start
-    return [flat[a:b] for a, b in pairwise(bounds.tolist())]
-
-
 def spell(corpus: xr.Dataset, language: str, types: Sequence[int]) -> list[str]:
     """Spelling of some types of a language, given as indices into the corpus."""
     found: list[str] = vocabulary(corpus, language).forms(np.asarray(types, np.int64)).tolist()

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from engine.workers.create import create
-from jobs import clustering, convert, demo, files, stages, vectors, verify
+from jobs import clustering, convert, demo, files, link, linking, stages, vectors, verify
 from jobs.calign import calign_of
 from jobs.cluster import assign_vectors, cluster_vectors
 from jobs.colap import colap_of
@@ -20,7 +20,7 @@ from jobs.describe import describe_concepts
 from jobs.dictionary import make_dictionary
 from jobs.extract import extract_vectors
 from jobs.layout import Layout
-from jobs.plan import check_budget, clustering_table, rows, size
+from jobs.plan import check_budget, clustering_table, links_table, rows, size
 from jobs.progress import err, out, print_json, progress
 from jobs.run import are_current, check_text, records, run
 from jobs.show import aligned_pairs, counted_layers
@@ -75,6 +75,7 @@ def plan(
     found = rows(planned, done)
     tasks = [task for stage in planned for task in stage.clusterings]
     clusters = clustering.rows(tasks, loaded.concepts, limits)
+    links = linking.rows(loaded, context.given, text.sentences, text.tokens, limits.memory_bytes)
     if as_json:
         vectors_disk = stages.disk(context, text)
         print_json(
@@ -82,12 +83,14 @@ def plan(
                 "directory": layout.root,
                 "stages": found,
                 "text": asdict(text),
+                "links": links,
                 "vectors": vectors_disk,
                 "clustering": clusters,
             }
         )
     else:
         print_text(text)
+        out.print(links_table(links, loaded.links.aligner))
         print_disk(stages.disk(context, text))
         print_stages(found, "projected peak of a worker")
         if clusters:
@@ -234,6 +237,8 @@ def verify_study(
 
 
 app.command("extract")(extract_vectors)
+app.command("link")(link.link_words)
+app.command("aer")(link.compare_links)
 app.command("import")(convert.import_file)
 app.command("export")(convert.export_file)
 app.command("cluster")(cluster_vectors)

@@ -114,7 +114,7 @@ def export_file(
     for file in files:
         if "://" in file:
             raise InputError(f"{file}: expected a local path, found a URL; write to a local file and copy it")
-        _check_out(
+        check_out(
             file, force, replaceable=Path(file).is_file() or (form == "conceptx-clusters" and holds_clusters(file))
         )
     with _progress() as watch:
@@ -155,7 +155,7 @@ def import_file(
         folder = Path(given).is_dir()
         if not Path(given).is_file() and not (folder and form == "conceptx-clusters"):
             raise InputError(f"{given}: expected a {form} file, found {'a folder' if folder else 'none'}")
-    _check_out(out, force, replaceable=kind(out) == _FORMATS[form].schema.name)
+    check_out(out, force, replaceable=kind(out) == _FORMATS[form].schema.name)
     with _progress() as watch:
         done = _FORMATS[form].read(file, out, layers=layer or None, watch=watch, **options)
     _report(done, form, as_json)
@@ -182,7 +182,7 @@ def _options(form: Format, takes: tuple[str, ...], **given: Any) -> dict[str, An
     return {name: value for name, value in given.items() if value is not None and name in takes}
 
 
-def _check_out(path: str, force: bool, *, replaceable: bool) -> None:
+def check_out(path: str, force: bool, *, replaceable: bool) -> None:
     """Refuse to write over what is there, and with --force over anything but what this command writes."""
     system, place = paths.filesystem(path)
     if not system.exists(place):

@@ -81,8 +81,13 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
         )
         for name, checkpoint in study.checkpoints.items()
     }
+    links = {pair: _beside(file, path) for pair, file in study.links.files.items()}
     study = study.model_copy(
-        update={"corpus": study.corpus.model_copy(update={"files": files}), "checkpoints": checkpoints}
+        update={
+            "corpus": study.corpus.model_copy(update={"files": files}),
+            "links": study.links.model_copy(update={"files": links}),
+            "checkpoints": checkpoints,
+        }
     )
     beside = path.rpartition(".")[0] if "://" in path else str(Path(path).resolve().with_suffix(""))
     root = _absolute(out) if out else beside

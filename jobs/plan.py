@@ -69,6 +69,17 @@ def rows(stages: Sequence[Stage], done: Collection[str]) -> list[dict[str, int |
     ]
 
 
+def links_table(found: Sequence[dict[str, Any]], aligner: str) -> Table:
+    """What `jobs.linking.rows` found, to be printed."""
+    table = Table("pair", "by", "sentences", "trained on", "memory", "on one core", title="word links")
+    for row in found:
+        table.add_row(
+            row["pair"], "file" if row["file"] else aligner, f"{row['sentences']:,}", f"{row['trained_on']:,}",
+            size(row["memory"]), f"about {row['seconds']:,.0f} s",
+        )  # fmt: skip
+    return table
+
+
 def clustering_table(found: Sequence[dict[str, Any]]) -> Table:
     """What `jobs.clustering.rows` found, to be printed."""
     if not found or "runs" not in found[0]:

@@ -167,7 +167,8 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
         elif stage in ("dictionary", "counts") or grow:  # cost seconds, and follow rules of translations: made again
             stale.append(name)
         else:
-            changed = "; ".join(files.changes(context.study, context.layout)) or "its settings"
+            unnamed = "a file under links.files" if context.given else "its settings"
+            changed = "; ".join(files.changes(context.study, context.layout)) or unnamed
             remedy = "Choose another directory with --out, restore the settings, or delete the directory"
             if vectors.hold(context.vectors):
                 remedy = f"Run with --grow to keep the vectors and do again what depends on the change. {remedy}"

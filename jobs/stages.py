@@ -13,7 +13,7 @@ from engine.kernels.shards import shard_ranges
 from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
 from engine.text import BLOCK
-from jobs import clustering
+from jobs import clustering, linking
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.tasks import Context, Vectors
@@ -95,7 +95,7 @@ def fingerprints(study: Study) -> dict[str, str]:
     A stage inherits those of the stages it reads. The texts are compared by content.
     """
     corpus = digest(study.corpus.words, study.selection)
-    links = digest(study.corpus.words, study.links)
+    links = digest(study.corpus.words, study.links.model_dump(mode="json", exclude={"files"}))
     activations = digest(corpus, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
     concepts = digest(activations, study.concepts)
     return {
@@ -178,7 +178,7 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
         {p: digest(hashes["activations"], models[p[0]], [task.source]) for p, task in extractions.items()},
         {p: digest(origin, models[p[0]], [task.source]) for p, task in extractions.items()},
     )
-    return Context(study, layout, vectors, hashes, models)
+    return Context(study, layout, vectors, hashes, models, linking.links_given(study, layout), memory)
 
 
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
@@ -194,7 +194,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     Raises
     ------
     InputError
-        Fewer words are selected than concepts wanted.
+        Fewer words are selected than concepts wanted, or a file of links has not a line for each sentence.
     """
     study = context.study
     words = sum(text.tokens.values())
@@ -207,15 +207,17 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     if not study.pairs:
         return corpus, _activations(context, text)
     links = tuple(Key("links", pair) for pair in study.pairs)
-    links_memory = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs) * 300  # measured: 225 a token
+    linking.check_lines(context.given, text.sentences)
+    linked = linking.rows(study, context.given, text.sentences, text.tokens, memory)
+    pair_tokens = [text.tokens[s] + text.tokens[t] for s, t in study.pairs]
     return (
         corpus,
-        Stage("links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, PROCESS + links_memory),
+        Stage("links", links, sum(pair_tokens) * 4, max(row["memory"] for row in linked)),
         Stage(
             "dictionary",
             tuple(Key("dictionary", pair) for pair in study.pairs),
             sum(text.types[s] + text.types[t] for s, t in study.pairs) * 40,
-            PROCESS + links_memory // 4,
+            PROCESS + max(pair_tokens) * 75,
         ),
         _activations(context, text),
         _concepts(context, text, memory // 2),

@@ -17,10 +17,13 @@ from engine.colap import count_languages
 from engine.concepts import chosen_concepts
 from engine.corpus import write_corpus, write_selection
 from engine.dictionary import estimate
+from engine.exchange.given_links import import_links
 from engine.kernels.shards import shard_ranges
 from engine.links import link
 from engine.records import read_record, write_record
+from jobs.clustering import PROCESS
 from jobs.layout import Layout
+from jobs.linking import Given
 from schemas import study
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
@@ -64,6 +67,10 @@ class Context:
     """Hash, by stage, of the settings that decide its result, the model aside."""
     models: Mapping[str, str]
     """Hash, by checkpoint, of the content of its model."""
+    given: Mapping[tuple[str, str], Given]
+    """Links of another tool, by pair."""
+    memory: int
+    """Bytes that a worker may use."""
 
     @property
     def extractions(self) -> Mapping[Part, Extraction]:
@@ -72,8 +79,9 @@ class Context:
 
     def fingerprint(self, key: Key) -> str:
         """Hash of all the settings and inputs that decide a task's result."""
+        links = [given.sha256 for pair, given in self.given.items() if set(pair) == set(key.part[-2:])]
         if key.stage not in MODEL_STAGES:
-            return self.fingerprints[key.stage]
+            return study.digest(self.fingerprints[key.stage], *links) if links else self.fingerprints[key.stage]
         checkpoint, stack, *names = key.part
         parts = [
             (checkpoint, side, language)
@@ -81,7 +89,7 @@ class Context:
             for language in name.split("+")
         ]
         sources = [self.extractions[part].source for part in parts if part in self.extractions]
-        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources)
+        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources, *links)
 
 
 def commit(key: Key, records: str, fingerprint: str, started: float, outcome: Outcome) -> Outcome:
@@ -145,9 +153,12 @@ def align_words(key: Key, context: Context) -> Outcome:
     """Word links of a pair."""
     layout, (source, target) = context.layout, key.part
     corpus = store.load(layout.corpus, CORPUS)
-    links = link(corpus, source, target, context.study.links)
+    if given := context.given.get((source, target)):
+        links = import_links(corpus, source, target, given.path, reverse=given.reverse)
+    else:
+        links = link(corpus, source, target, context.study.links, memory=context.memory - PROCESS)
     store.save(layout.links(source, target), LINKS, links, fingerprint=context.fingerprint(key))
-    return {"links": links.sizes["link"], "sentences_too_long": links.attrs["sentences_too_long"]}
+    return {"links": links.sizes["link"], **{name: links.attrs[name] for name in ("trained_on", "sentences_too_long")}}
 
 
 def count_translations(key: Key, context: Context) -> Outcome:

@@ -45,14 +45,22 @@ class Selection(Section):
 class Links(Section):
     """Word alignment (Section 3.2)."""
 
-    aligner: Literal["fast_align", "hmm"] = "fast_align"
+    aligner: Literal["fast_align", "hmm", "ibm4", "eflomal"] = "fast_align"
     """Model of sil-thot that is trained in both directions."""
-    symmetrise: Literal["intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and"] = (
-        "grow-diag-final-and"
-    )
-    """How the two directions become one set of links."""
-    iterations: int = Field(default=5, ge=1)
-    """Training iterations of each direction."""
+    symmetrise: Literal[
+        "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and", "forward", "reverse"
+    ] = "grow-diag-final-and"
+    """How the two directions become one set of links; forward: one source word, at most, for each target word, from
+    one direction alone; reverse: one target word for each source word."""
+    iterations: int | None = Field(default=None, ge=1)
+    """Training iterations of each direction, and of each model that hmm and ibm4 begin with; default: 5. Eflomal:
+    sweeps of its last model; default: fewer the longer the text is."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of Eflomal's samplers; the other aligners draw nothing at random."""
+    files: dict[str, str] = {}
+    """Links of another tool, by pair such as de-en: a Pharaoh file (a line of 0-0 1-2 for each sentence; `.gz`
+    allowed), or mapping_dict.json; the other settings do not matter to the pair. A relative path starts at the study
+    file."""
 
 
 class Dictionary(Section):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import store, text
 from engine.corpus import write_corpus
-from engine.text import gather, sentence_offsets, sentence_words, sentences_with, some_sentences, span, spell
+from engine.text import gather, sentence_offsets, sentences_with, some_sentences, span, spell
 from schemas.corpus import CORPUS
 from schemas.errors import StoreError
 
@@ -52,7 +52,6 @@ def test_sentences_with__any_blocks_equal_plain_lists(
             assert words == [lines[i] for i in expected]
             assert [at.tolist() for at in positions] == list(expected.values())
             assert some_sentences(corpus, language, np.arange(0, len(lines), 2), size) == lines[::2]
-            assert sentence_words(corpus, language) == lines
             assert np.diff(sentence_offsets(corpus, language)).tolist() == [len(line) for line in lines]
 
 

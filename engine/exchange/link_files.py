@@ -1,9 +1,15 @@
-"""Word links in Pharaoh's form, as fast_align and Moses write them: a line of `0-0 1-2` for each pair of sentences."""
+"""Word links in Pharaoh's form, as fast_align and Moses write them: a line of `0-0 1-2` for each pair of sentences.
+
+Gold links that are possible but not sure are written `0p1` or `0?1`.
+"""
 
 import gzip
 import re
 import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +18,66 @@ from engine import paths
 from schemas.errors import InputError
 
 _LINK = re.compile(rb"([0-9]{1,9})-([0-9]{1,9})")
+_GOLD = re.compile(rb"([0-9]{1,9})([-p?])([0-9]{1,9})")
 _DIGITS = 9
 """Digits of the longest index."""
 _BLOCK = 2**20
 """Bytes that are read at once, and the rest of their last line: few enough to stay in the processor's cache."""
 _DIGIT = np.isin(np.arange(256), [*b"0123456789"])
 _KNOWN = np.isin(np.arange(256), [*b"0123456789- \t\r\n"])
+
+Link = tuple[int, int]
+"""Positions of a source and a target word in their sentences."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The links of one pair of sentences."""
+
+    sure: frozenset[Link]
+    possible: frozenset[Link]
+    """Links that are not sure."""
+
+    @property
+    def links(self) -> frozenset[Link]:
+        """All links."""
+        return self.sure | self.possible
+
+
+def read_lines(path: str) -> Iterator[Line]:
+    """Read the links of each pair of sentences, sure and possible ones, in a stream; `.gz` is unpacked.
+
+    Raises
+    ------
+    InputError
+        No such file, or something that is no link.
+    """
+    system, place = paths.filesystem(path)
+    if not system.isfile(place):
+        found = "a folder" if system.exists(place) else "none"
+        raise InputError(f"{path}: expected a file of links in Pharaoh's form, found {found}")
+    with paths.unpacked(path) as lines:
+        for number, line in enumerate(lines, 1):
+            marked: dict[bool, set[Link]] = {True: set(), False: set()}
+            for word in line.split():
+                match = _GOLD.fullmatch(word)
+                if match is None:
+                    raise InputError(
+                        f"{path}, line {number}: {word[:40].decode(errors='replace')!r} is no link; expected links "
+                        "such as 0-0 1-2, and 0p1 for a possible one, divided by spaces, in Pharaoh's form"
+                    )
+                marked[match[2] == b"-"].add((int(match[1]), int(match[3])))
+            yield Line(frozenset(marked[True]), frozenset(marked[False]))
+
+
+def write_pharaoh(file: TextIO, sentences: Iterable[NDArray[np.integer]]) -> tuple[int, int]:
+    """Write links (link, side) of each sentence, by position; returns how many sentences and links."""
+    count = links = 0
+    for found in sentences:
+        file.write(" ".join(f"{i}-{j}" for i, j in found.tolist()) + "\n")
+        count += 1
+        links += len(found)
+    return count, links
 
 
 def read_pharaoh(
