@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from engine import calign, colap, concepts, paths, results, store
-from engine.corpus import compare_files
 from engine.records import delete_record, read_records
+from engine.sentences import compare_files
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures

@@ -8,10 +8,10 @@ import numpy as np
 from engine import store
 from engine.activations import BLOCKS, Extraction, layers_of
 from engine.concepts import Clustering
-from engine.corpus import measure, stored_sizes
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
+from engine.selection import measure, stored_sizes
 from engine.text import BLOCK
 from jobs import clustering
 from jobs.clustering import PROCESS
@@ -65,7 +65,7 @@ class Stage:
 
 
 def read_text(study: Study, layout: Layout, *, stored: bool) -> Text:
-    """Sizes of a study's text: from its store when that is done, else from the files, which are read once, in a stream.
+    """Sizes of a study's text: from its store when that is done, else from the files, which are read in a stream.
 
     Raises
     ------
@@ -93,12 +93,14 @@ def fingerprints(study: Study) -> dict[str, str]:
 
     A stage inherits those of the stages it reads. The texts are compared by content.
     """
-    corpus = digest(study.corpus.words, study.selection)
+    languages = sorted(study.corpus.files)
+    limited = study.selection.max_sentence_words is not None  # then what is selected depends on all languages
+    corpus = digest(study.corpus.words, study.selection.rules, languages if limited else [])
     links = digest(study.corpus.words, study.links)
     activations = digest(corpus, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
     concepts = digest(activations, study.concepts)
     return {
-        "corpus": digest(corpus, sorted(study.corpus.files)),
+        "corpus": digest(corpus, languages),
         "links": links,
         "dictionary": digest(links, DICTIONARY.version),
         "activations": activations,
@@ -194,7 +196,8 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         "corpus",
         (Key("corpus"),),
         words * 4 + sum(text.types.values()) * 8,
-        PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
+        # language by language, in blocks of tokens, and a mark for each sentence
+        PROCESS + max(text.types.values()) * _TYPE + text.sentences + _BLOCKS,
     )
     if not study.pairs:
         return corpus, _activations(context, text)

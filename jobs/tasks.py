@@ -14,11 +14,12 @@ from engine.activations import Extraction, extract
 from engine.calign import count_aligned
 from engine.colap import count_languages
 from engine.concepts import chosen_concepts
-from engine.corpus import write_corpus, write_selection
+from engine.corpus import write_corpus
 from engine.dictionary import estimate
 from engine.kernels.shards import shard_ranges
 from engine.links import link
 from engine.records import read_record, write_record
+from engine.selection import write_selections
 from jobs.layout import Layout
 from schemas import study
 from schemas.concepts import CONCEPTS
@@ -131,8 +132,8 @@ def read(key: Key, context: Context) -> Outcome:
     settings, layout, fingerprint = context.study, context.layout, context.fingerprint(key)
     write_corpus(layout.corpus, settings.corpus.files, settings.corpus.words, fingerprint=fingerprint)
     corpus = store.load(layout.corpus, CORPUS)
-    for language in settings.corpus.files:
-        write_selection(layout.selection(language), corpus, language, settings.selection, fingerprint=fingerprint)
+    places = {language: layout.selection(language) for language in settings.corpus.files}
+    write_selections(places, corpus, settings.selection, fingerprint=fingerprint)
     return {"tokens": corpus.sizes["token"], "types": corpus.sizes["type"]}
 
 

@@ -7,20 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from schemas.errors import InputError
+from schemas.section import Section
+from schemas.selection import Selection
 
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the study file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Corpus(Section):
@@ -30,17 +26,6 @@ class Corpus(Section):
     """Text file of each language, one sentence a line, `.gz` allowed; a relative path starts at the study file."""
     words: Literal["spaces", "regex"] = "spaces"
     """How a line is cut into words: at white space (tokenised text), or into runs of letters and single marks."""
-
-
-class Selection(Section):
-    """Which occurrences of a word type are studied (Section 3.2)."""
-
-    min_count: int = Field(default=10, ge=1)
-    """Types with fewer occurrences in their language are left out (count of tokens)."""
-    max_count: int = Field(default=20, ge=1)
-    """At most this many occurrences of a type are kept, spread evenly over the corpus (count of tokens)."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of where the spread of each type starts."""
 
 
 class Links(Section):
@@ -81,7 +66,7 @@ class Activations(Section):
     decoder_position: Literal["predict", "consume"] | None = None
     """Decoder state of a sub-word: the one that predicts it, or the one that has read it; default: predict for
     encoder-decoder models (published scripts), consume for language models."""
-    decoder_source: dict[Name, Name] = {}
+    decoder_source: dict[Name, Name] = Field(default={})
     """For each language read by the decoder of an encoder-decoder model, the one that the encoder reads; default: its
     pair's other language."""
     too_long: Literal["skip", "window", "error"] = "skip"

@@ -1,6 +1,6 @@
 """Small texts as CORPUS datasets, and selections, by plain loops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -47,22 +47,37 @@ def corpus(sentences: Mapping[str, Sequence[Sequence[str]]], **provenance: str) 
     )
 
 
-def selected(types: Sequence[int], min_count: int, max_count: int, seed: int) -> list[int]:
-    """Places of the occurrences that are kept: of each type with min_count, the evenly spread min(count, max_count).
+def selected(
+    sentences: Sequence[Sequence[Hashable]],
+    *,
+    min_count: int,
+    max_count: int,
+    delete_above: int | None = None,
+    first: bool = False,
+    seed: int = 0,
+    left_out: Collection[int] = (),
+) -> list[int]:
+    """Places in the text of the occurrences that are kept: of each type that is neither too rare nor too frequent.
 
-    A type with n occurrences starts at a random one, s; of its occurrence i is kept when (i + s)·max_count mod n is
-    below max_count.
+    A type with n occurrences starts at a random one, s. Of its m = min(n, max_count), the occurrence i is kept when
+    (i + s)·m mod n is below m, or the first m are kept. Sentences that are left out count nowhere.
     """
-    places: dict[int, list[int]] = {}
-    for at, one in enumerate(types):
-        places.setdefault(one, []).append(at)
-    counts = np.array([len(places.get(one, [])) for one in range(max(places, default=-1) + 1)])
+    places: dict[Hashable, list[int]] = {}
+    kinds = sorted({word for sentence in sentences for word in sentence})  # type: ignore[type-var]
+    at = 0
+    for number, sentence in enumerate(sentences):
+        for word in sentence:
+            if number not in left_out:
+                places.setdefault(word, []).append(at)
+            at += 1
+    counts = np.array([len(places.get(word, [])) for word in kinds])
     starts = np.random.default_rng(seed).integers(0, np.maximum(counts, 1)).tolist()
     kept = []
-    for one, found in places.items():
+    for word, start in zip(kinds, starts, strict=True):
+        found = places.get(word, [])
         n = len(found)
-        for i, at in enumerate(found):
-            phase = (i + starts[one]) * max_count % n
-            if n >= min_count and (n <= max_count or phase < max_count):
-                kept.append(at)
+        if n < min_count or (delete_above is not None and n > delete_above):
+            continue
+        m = min(n, max_count)
+        kept += [place for i, place in enumerate(found) if (i < m if first else (i + start) * m % n < m)]
     return sorted(kept)
