@@ -1,8 +1,8 @@
-"""Selection: which occurrences of the words of a parallel text are studied, known from the text alone."""
+"""Selection: which occurrences of the words of a parallel text are studied."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from engine import paths, store
 from engine.kernels.sampling import Sample, kept
 from engine.sentences import check_parallel, read_sentences
-from engine.text import BLOCK, blocks, span
-from schemas.corpus import SELECTION
+from engine.text import BLOCK, blocks, gather, span
+from schemas.corpus import CLUSTERED, SELECTION
+from schemas.dataset import Schema
 from schemas.errors import InputError
 from schemas.selection import Selection
 
@@ -25,14 +26,15 @@ class Sizes:
     sentences: int
     tokens: int
     types: int
-    selected_tokens: int
-    selected_types: int
+    selected_tokens: int = 0
+    selected_types: int = 0
 
 
 def measure(files: Mapping[str, str], rule: str, selection: Selection) -> dict[str, Sizes]:
     """Sizes of each language of a parallel text, with no more in memory than the counts of one language's types.
 
-    A limit of sentences makes it read every file twice, and remember a byte a sentence.
+    A limit of sentences makes it read every file twice, and remember a byte a sentence. Where linked pairs are
+    counted, it is not known what will be selected: those sizes are 0.
 
     Raises
     ------
@@ -40,7 +42,8 @@ def measure(files: Mapping[str, str], rule: str, selection: Selection) -> dict[s
         What `write_corpus` and `write_selections` would raise.
     """
     sizes = {}
-    long = _long_lines(files, rule, selection.max_sentence_words)
+    by_type = selection.counted_by == "type"
+    long = _long_lines(files, rule, selection.max_sentence_words if by_type else None)
     for language, path in files.items():
         counts: Counter[str] = Counter()
         left_out: Counter[str] = Counter()
@@ -51,27 +54,28 @@ def measure(files: Mapping[str, str], rule: str, selection: Selection) -> dict[s
                 left_out.update(sentence)
             sentences += 1
         count = np.fromiter(counts.values(), np.int64, len(counts))
-        without = np.fromiter((left_out[word] for word in counts), np.int64, len(counts))
-        keep = _kept(count - without, selection)
-        sizes[language] = Sizes(sentences, int(count.sum()), len(count), int(keep.sum()), int(np.count_nonzero(keep)))
+        sizes[language] = Sizes(sentences, int(count.sum()), len(count))
+        if by_type:
+            without = np.fromiter((left_out[word] for word in counts), np.int64, len(counts))
+            keep = _kept(count - without, selection)
+            sizes[language] = replace(
+                sizes[language], selected_tokens=int(keep.sum()), selected_types=int(np.count_nonzero(keep))
+            )
     check_parallel(files, [size.sentences for size in sizes.values()])
-    for language, size in sizes.items():
-        _check_selected(language, size.selected_tokens, selection)
+    for language, size in sizes.items() if by_type else ():
+        _check_selected(f"language {language!r}", size.selected_tokens, selection)
     return sizes
 
 
 def stored_sizes(corpus: xr.Dataset, selections: Mapping[str, xr.Dataset]) -> dict[str, Sizes]:
-    """Sizes of each language of a CORPUS dataset, given its SELECTION dataset; reads no tokens."""
+    """Sizes of each language of a CORPUS dataset, given the SELECTION datasets that there are; reads no tokens."""
     sizes = {}
-    for number, (language, selection) in enumerate(selections.items()):
+    for number, language in enumerate(map(str, corpus.language.values)):
         tokens, types = (span(corpus, language, unit) for unit in ("token", "type"))
-        sizes[language] = Sizes(
-            int(corpus.sentences.values[number]),
-            tokens.stop - tokens.start,
-            types.stop - types.start,
-            selection.sizes["token"],
-            int(selection.attrs["types"]),
-        )
+        of_text = int(corpus.sentences.values[number]), tokens.stop - tokens.start, types.stop - types.start
+        selection = selections.get(language)
+        selected = (selection.sizes["token"], int(selection.attrs["types"])) if selection is not None else ()
+        sizes[language] = Sizes(*of_text, *selected)
     return sizes
 
 
@@ -79,12 +83,12 @@ def _kept(count: NDArray[np.int64], rule: Selection) -> NDArray[np.int64]:
     return kept(count, rule.min_count, rule.max_count, rule.delete_above)
 
 
-def _check_selected(language: str, tokens: int, rule: Selection) -> None:
+def _check_selected(what: str, tokens: int, rule: Selection) -> None:
     if not tokens:
         names = [name for name in ("delete_above", "max_sentence_words") if getattr(rule, name) is not None]
         also = "".join(f" with selection.{name} {getattr(rule, name)}" for name in names)
         raise InputError(
-            f"selection.min_count {rule.min_count}{also} leaves no word of language {language!r}; lower it or "
+            f"selection.min_count {rule.min_count}{also} leaves no word of {what}; lower it or "
             f"{'raise the other, or ' if also else ''}add text"
         )
 
@@ -102,8 +106,10 @@ def _long_lines(files: Mapping[str, str], rule: str, most: int | None) -> bytear
     return long
 
 
-def _long_sentences(corpus: xr.Dataset, most: int, block: int) -> NDArray[np.bool_]:
-    """Whether each sentence of a CORPUS dataset has more words than `most` in any language (sentence)."""
+def long_sentences(corpus: xr.Dataset, most: int | None, *, block: int = BLOCK) -> NDArray[np.bool_] | None:
+    """Whether each sentence has more words than `most` in any language of a corpus (sentence); None without a limit."""
+    if most is None:
+        return None
     long = np.zeros(int(corpus.sentences.values[0]), bool)
     whole = slice(0, corpus.sizes["token"])
     columns = (blocks(corpus, name, whole, block) for name in ("sentence", "position"))
@@ -139,49 +145,183 @@ def write_selections(
     InputError
         The rules leave no word of a language.
     """
-    most = rule.max_sentence_words
-    long = None if most is None else _long_sentences(corpus, most, block)
-    left_out = 0 if long is None else int(long.sum())
-    return {
-        language: _write(path, corpus, language, rule, long, block, sentences_left_out=left_out, **provenance)
-        for language, path in places.items()
-    }
+    long = long_sentences(corpus, rule.max_sentence_words, block=block)
+    provenance |= {"rule": rule.model_dump_json(), "sentences_left_out": 0 if long is None else int(long.sum())}
+    totals = {}
+    for language, path in places.items():
+        types = span(corpus, language, "type")
+        numbers = {language: np.arange(types.stop - types.start)}
+        keep, marked = _sampled(corpus, numbers, rule, long, block)
+        totals[language] = int(keep.sum())
+        _check_selected(f"language {language!r}", totals[language], rule)
+        columns = {"token_id": (tokens for _, tokens in marked)}
+        _write(path, SELECTION, columns, block, types=int(np.count_nonzero(keep)), **provenance)
+    return totals
 
 
-def _write(
-    path: str,
+def _sampled(
     corpus: xr.Dataset,
-    language: str,
+    numbers: Mapping[str, NDArray[np.int64]],
     rule: Selection,
     long: NDArray[np.bool_] | None,
     block: int,
+) -> tuple[NDArray[np.int64], Iterator[tuple[str, NDArray[np.int64]]]]:
+    """Select in the texts of some languages, one behind another.
+
+    Parameters
+    ----------
+    numbers
+        (type) for each type of each language, what its occurrences count as.
+
+    Returns
+    -------
+    How many occurrences are kept of each number (count), and blocks of the tokens that are, with their language.
+    """
+    count = np.zeros(max(int(of_types.max()) for of_types in numbers.values()) + 1, np.int64)
+    for language, of_types in numbers.items():
+        for _, types in _candidates(corpus, language, long, block):
+            np.add.at(count, of_types[types], 1)
+    keep = _kept(count, rule)
+    sample = Sample(count, keep, _seed(rule))
+    marked = (
+        (language, tokens[sample.mark(of_types[types])])
+        for language, of_types in numbers.items()
+        for tokens, types in _candidates(corpus, language, long, block)
+    )
+    return keep, marked
+
+
+def _seed(rule: Selection) -> int | None:
+    return rule.seed if rule.sampling == "seeded" else None
+
+
+def _write(
+    path: str, schema: Schema, columns: Mapping[str, Iterable[NDArray[np.int64]]], block: int, **attributes: Any
+) -> None:
+    """Write columns (token) of numbers that come in blocks."""
+    paths.remove(path)
+    store.setup(path, schema, {"token": 0}, {}, chunks={"token": block}, shards={}, **attributes)
+    for name, values in columns.items():
+        column = store.Growing(path, name)
+        for part in values:
+            column.extend(part)
+        column.flush()
+
+
+def mixed_tokens(
+    corpus: xr.Dataset,
+    languages: Sequence[str],
+    rule: Selection,
+    long: NDArray[np.bool_] | None = None,
+    *,
+    block: int = BLOCK,
+) -> dict[str, NDArray[np.int64]]:
+    """Select in mixed text: sentences of one language behind those of another, a spelling counted in all of them.
+
+    Parameters
+    ----------
+    languages
+        Languages in their order.
+    long
+        (sentence) marks sentences that are left out.
+
+    Returns
+    -------
+    By language (token): increasing indices into the corpus.
+
+    Raises
+    ------
+    InputError
+        The rules leave no word.
+    """
+    table: dict[str, int] = {}
+    numbers = {}
+    for language in languages:
+        forms = blocks(corpus, "form", span(corpus, language, "type"), max(block // 4, 1))
+        found = [table.setdefault(form, len(table)) for part in forms for form in part.tolist()]
+        numbers[language] = np.array(found, np.int64)
+    keep, marked = _sampled(corpus, numbers, rule, long, block)
+    _check_selected(f"the mixed text {'+'.join(languages)}", int(keep.sum()), rule)
+    tokens: dict[str, list[NDArray[np.int64]]] = {language: [] for language in languages}
+    for language, some in marked:
+        tokens[language].append(some)
+    return {language: np.concatenate(parts) for language, parts in tokens.items()}
+
+
+def linked_tokens(
+    corpus: xr.Dataset,
+    links: xr.Dataset,
+    rule: Selection,
+    long: NDArray[np.bool_] | None = None,
+    *,
+    block: int = BLOCK,
+) -> dict[str, NDArray[np.int64]]:
+    """Select word links of a language pair by the frequency of their two types together, and take their words.
+
+    The published script does so (parallel_frequency_filter_data.py): a pair of types counts once for each link.
+
+    Parameters
+    ----------
+    links
+        LINKS dataset (link), ordered by source token, then target token.
+    rule
+        `repeat_linked`: a word is there once for each of its links that are kept.
+    long
+        (sentence) marks sentences that are left out.
+
+    Returns
+    -------
+    By language (token): increasing indices into the corpus, possibly repeated.
+
+    Raises
+    ------
+    InputError
+        The rules leave no link.
+    """
+    names = str(links.attrs["source"]), str(links.attrs["target"])
+    tokens = [links[name].values for name in ("source_token", "target_token")]
+    if long is not None:
+        studied = ~long[gather(corpus, "sentence", tokens[0], size=block)]
+        tokens = [side[studied] for side in tokens]
+    source, target = (gather(corpus, "token_type", side, size=block).astype(np.int64) for side in tokens)
+    _, pair = np.unique(source * corpus.sizes["type"] + target, return_inverse=True)
+    count = np.bincount(pair)
+    keep = _kept(count, rule)
+    _check_selected(f"the linked pairs of {'-'.join(names)}", int(keep.sum()), rule)
+    marked = Sample(count, keep, _seed(rule)).mark(pair)
+    order = np.sort if rule.repeat_linked else np.unique
+    return {name: order(side[marked]) for name, side in zip(names, tokens, strict=True)}
+
+
+def write_clustered(
+    path: str,
+    places: Mapping[str, str],
+    tokens: Mapping[str, NDArray[np.int64]],
+    corpus: xr.Dataset,
+    *,
+    block: int = BLOCK,
     **provenance: Any,
 ) -> int:
-    types = span(corpus, language, "type")
-    count = np.zeros(types.stop - types.start, np.int64)
-    for _, found in _candidates(corpus, language, long, block):
-        np.add.at(count, found, 1)
-    keep = _kept(count, rule)
-    total = int(keep.sum())
-    _check_selected(language, total, rule)
-    paths.remove(path)
-    store.setup(
-        path,
-        SELECTION,
-        {"token": 0},
-        {},
-        chunks={"token": block},
-        shards={},
-        rule=rule.model_dump_json(),
-        types=int(np.count_nonzero(keep)),
-        **provenance,
-    )
-    token_id = store.Growing(path, "token_id")
-    sample = Sample(count, keep, rule.seed if rule.sampling == "seeded" else None)
-    for tokens, found in _candidates(corpus, language, long, block):
-        token_id.extend(tokens[sample.mark(found)])
-    token_id.flush()
-    return total
+    """Write what is clustered of one language, by pair or set, and the selection of all of it, replacing any there.
+
+    Parameters
+    ----------
+    path
+        Path of the SELECTION dataset.
+    places, tokens
+        Path of the CLUSTERED dataset, and increasing indices (token) into the corpus, of each pair or set.
+
+    Returns
+    -------
+    Number of tokens selected.
+    """
+    union = np.unique(np.concatenate([*tokens.values()]))
+    types = len(np.unique(gather(corpus, "token_type", union, size=block)))
+    _write(path, SELECTION, {"token_id": [union]}, block, types=types, **provenance)
+    for name, some in tokens.items():
+        rows = np.searchsorted(union, some)
+        _write(places[name], CLUSTERED, {"token_id": [some], "row": [rows]}, block, **provenance)
+    return len(union)
 
 
 def _candidates(

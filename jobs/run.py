@@ -16,7 +16,8 @@ from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
-from jobs.stages import Stage, Text
+from jobs.selections import Text, read_text
+from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
@@ -72,12 +73,16 @@ def run(
     """
     study = files.in_stored_order(study, layout)
     context, text, plan, done = prepare(study, layout, workers, memory, grow=grow)
-    if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
+    if are_current(study, layout) and text.selected and not any(stages.missing(stage, set(done)) for stage in plan):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
         return results.load(layout.results)
     for stage in plan:
         work(stage, done, context, text, workers, watch)
+    if not text.selected:  # the links have selected by now
+        context, text, plan, done = prepare(study, layout, workers, memory, grow=grow)
+        for stage in plan:
+            work(stage, done, context, text, workers, watch)
     return finish(context, text)
 
 
@@ -95,7 +100,7 @@ def prepare(
     if check_text(context, done, grow=grow):  # also what the study does not name now, and may name again
         done, stale = {}, [name for name in read_records(layout.records) if name.split("/")[0] in context.fingerprints]
     vectors.check_origins(context.vectors, stale)
-    text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
+    text = read_text(study, layout, done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
     vectors.put_back(context.vectors, done)

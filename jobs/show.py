@@ -10,6 +10,7 @@ from engine import calign, store
 from engine.concepts import chosen_concepts
 from engine.text import gather, spell
 from jobs.layout import Layout
+from jobs.selections import concepts_name
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES
@@ -84,8 +85,8 @@ def aligned_pairs(
     corpus = store.load(layout.corpus, CORPUS)
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     sides = []
-    for language in (source, target):
-        path = layout.concepts(checkpoint, stack, language)
+    for language, paired in ((source, target), (target, source)):
+        path = layout.concepts(checkpoint, stack, concepts_name(study, language, paired))
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
             tokens, labels = concepts.token_id.values, chosen_concepts(concepts)[at]

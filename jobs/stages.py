@@ -5,19 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import store
 from engine.activations import BLOCKS, Extraction, layers_of
 from engine.concepts import Clustering
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
-from engine.selection import measure, stored_sizes
 from engine.text import BLOCK
 from jobs import clustering
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
+from jobs.selections import Text, clustered_name, clustered_names, is_linked, selections
 from jobs.tasks import Context, Vectors
-from schemas.corpus import CORPUS, SELECTION
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
 from schemas.study import Activations, Study, digest
@@ -33,19 +31,12 @@ _FORM = 48
 """Bytes of a word type in the vocabulary of a stored text: UTF-8 and an offset, twice while it is put together."""
 
 
+_LINK = 90
+"""Bytes of a word of a pair while its links are selected: indices, types, pairs, and their sorting."""
+
+
 _WORD = 80
 """Bytes of a word of the sentences of one shard: a string, and numbers of its sub-words."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """Sizes of the text, known before any model runs."""
-
-    sentences: int
-    tokens: dict[str, int]
-    types: dict[str, int]
-    selected_tokens: dict[str, int]
-    selected_types: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -64,30 +55,6 @@ class Stage:
     """For the concepts stage: one for each checkpoint, stack and selection."""
 
 
-def read_text(study: Study, layout: Layout, *, stored: bool) -> Text:
-    """Sizes of a study's text: from its store when that is done, else from the files, which are read in a stream.
-
-    Raises
-    ------
-    InputError
-        A file cannot be read, the files have different numbers of lines, or no word of a language is frequent enough.
-    """
-    if stored:
-        sizes = stored_sizes(
-            store.load(layout.corpus, CORPUS),
-            {lang: store.load(layout.selection(lang), SELECTION) for lang in study.corpus.files},
-        )
-    else:
-        sizes = measure(study.corpus.files, study.corpus.words, study.selection)
-    return Text(
-        next(iter(sizes.values())).sentences,
-        {lang: size.tokens for lang, size in sizes.items()},
-        {lang: size.types for lang, size in sizes.items()},
-        {lang: size.selected_tokens for lang, size in sizes.items()},
-        {lang: size.selected_types for lang, size in sizes.items()},
-    )
-
-
 def fingerprints(study: Study) -> dict[str, str]:
     """Hash, by stage, of every setting that decides its result, languages aside (they are in the keys).
 
@@ -97,11 +64,13 @@ def fingerprints(study: Study) -> dict[str, str]:
     limited = study.selection.max_sentence_words is not None  # then what is selected depends on all languages
     corpus = digest(study.corpus.words, study.selection.rules, languages if limited else [])
     links = digest(study.corpus.words, study.links)
-    activations = digest(corpus, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
+    selected = digest(corpus, links) if is_linked(study) else corpus
+    activations = digest(selected, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
     concepts = digest(activations, study.concepts)
     return {
         "corpus": digest(corpus, languages),
         "links": links,
+        "selection": digest(selected, languages, sorted(selections(study))),
         "dictionary": digest(links, DICTIONARY.version),
         "activations": activations,
         "concepts": concepts,
@@ -169,7 +138,10 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
         extractions,
         settings,
         layout.records,
-        {p: digest(hashes["activations"], models[p[0]], [task.source]) for p, task in extractions.items()},
+        {
+            p: digest(hashes["activations"], models[p[0]], [task.source], *clustered_names(study, p[2]))
+            for p, task in extractions.items()
+        },
         {p: digest(origin, models[p[0]], [task.source]) for p, task in extractions.items()},
     )
     return Context(study, layout, vectors, hashes, models)
@@ -178,7 +150,8 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     """All stages of a study with their tasks, projected bytes and memory. Reads no data and computes no task.
 
-    A study without pairs ends with its vectors.
+    A study without pairs ends with its vectors. Where linked pairs are counted, stages that follow the selection are
+    known when it is done.
 
     Parameters
     ----------
@@ -203,7 +176,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         return corpus, _activations(context, text)
     links = tuple(Key("links", pair) for pair in study.pairs)
     links_memory = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs) * 300  # measured: 225 a token
-    return (
+    of_text: tuple[Stage, ...] = (
         corpus,
         Stage("links", links, sum(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * 4, PROCESS + links_memory),
         Stage(
@@ -212,10 +185,22 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
             sum(text.types[s] + text.types[t] for s, t in study.pairs) * 40,
             PROCESS + links_memory // 4,
         ),
-        _activations(context, text),
-        _concepts(context, text, memory // 2),
-        _counts(context, text),
     )
+    if is_linked(study):
+        of_text += (_selection(study, text),)
+        if not text.selected:
+            return of_text
+    return (*of_text, _activations(context, text), _concepts(context, text, memory // 2), _counts(context, text))
+
+
+def _selection(study: Study, text: Text) -> Stage:
+    groups = (*study.pairs, *study.language_sets)
+    words = sum(text.tokens[lang] for group in groups for lang in group)
+    pair = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs)
+    types = max((sum(text.types[lang] for lang in group) for group in study.language_sets), default=0)
+    # links of one pair, sorted; forms of one set; all that is selected, at most every word of every pair and set
+    needed = PROCESS + pair * _LINK + types * _TYPE + words * 8 + text.sentences + _BLOCKS
+    return Stage("selection", (Key("selection"),), words * 16, needed)
 
 
 def _itemsize(study: Study) -> int:
@@ -236,7 +221,12 @@ def _activations(context: Context, text: Text) -> Stage:
 
 
 def disk(context: Context, text: Text) -> list[dict[str, str | int]]:
-    """Disk that vectors take: one row a checkpoint, stack and language, bytes of a layer and of all layers."""
+    """Disk that vectors take: one row a checkpoint, stack and language, bytes of a layer and of all layers.
+
+    None while the selection is not known.
+    """
+    if not text.selected:
+        return []
     settings = context.study.activations
     rows: list[dict[str, str | int]] = []
     for (checkpoint, stack, language), task in context.extractions.items():
@@ -304,11 +294,6 @@ def _forward(shape: Shape, task: Extraction) -> int:
     return task.threads * subwords * 4 * (len(task.wanted.layers) * shape.hidden + block)
 
 
-def selections(study: Study) -> dict[str, tuple[str, ...]]:
-    """Languages of each selection, by name: every language alone, and the mixed sets."""
-    return {lang: (lang,) for lang in study.corpus.files} | {"+".join(group): group for group in study.language_sets}
-
-
 def clusterings(context: Context, text: Text) -> list[Clustering]:
     """What is clustered: one for each checkpoint, stack and selection.
 
@@ -324,7 +309,9 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
         hidden = describe(checkpoint.model).hidden
         for stack in study.activations.stacks:
             for selection, languages in selections(study).items():
-                stops = np.cumsum([text.selected_tokens[lang] for lang in languages])
+                parts = [clustered_name(selection, lang) for lang in languages] if is_linked(study) else []
+                sizes = [text.clustered_tokens[part] for part in parts]
+                stops = np.cumsum(sizes or [text.selected_tokens[lang] for lang in languages])
                 if stops[-1] < settings.k:
                     raise InputError(
                         f"{selection}: {stops[-1]} vectors cannot form {settings.k} concepts; lower concepts.k or "
@@ -342,6 +329,7 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
                         (name, stack, selection),
                         study.activations.shard_tokens,
                         (settings.k,),
+                        rows=tuple(context.layout.selection(part) for part in parts),
                     )
                 )
     return found
@@ -367,14 +355,15 @@ def _counts(context: Context, text: Text) -> Stage:
     k = study.concepts.k
     for name in study.checkpoints:
         for stack in study.activations.stacks:
-            layers = len(context.extractions[name, stack, next(iter(study.corpus.files))].wanted.layers)
+            layers = len(context.extractions[name, stack, study.read_languages[0]].wanted.layers)
             directions = [direction for s, t in study.pairs for direction in ((s, t), (t, s))]
             parts += [(name, stack, *direction) for direction in directions]
             parts += [(name, stack, "+".join(group)) for group in study.language_sets]
             nbytes += len(directions) * layers * k * k  # mostly zeros: about a quarter of four bytes a cell
             memory = max(memory, 3 * layers * k * k * 4)
     keys = tuple(Key("counts", part) for part in parts)
-    selected = sum(text.selected_tokens.values()) * (40 + 4 * layers)  # concepts of every layer, types, sorting
+    clustered = sum((text.clustered_tokens or text.selected_tokens).values())
+    selected = clustered * (40 + 4 * layers)  # concepts of every layer, types, sorting
     return Stage("counts", keys, nbytes, PROCESS + memory + selected + _BLOCKS)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import store
 from engine.activations import Extraction, extract
@@ -19,8 +20,9 @@ from engine.dictionary import estimate
 from engine.kernels.shards import shard_ranges
 from engine.links import link
 from engine.records import read_record, write_record
-from engine.selection import write_selections
+from engine.selection import linked_tokens, long_sentences, mixed_tokens, write_clustered, write_selections
 from jobs.layout import Layout
+from jobs.selections import clustered_name, clustered_names, concepts_name, is_linked, languages_of
 from schemas import study
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
@@ -75,9 +77,11 @@ class Context:
         if key.stage not in MODEL_STAGES:
             return self.fingerprints[key.stage]
         checkpoint, stack, *names = key.part
-        parts = [(checkpoint, stack, language) for name in names for language in name.split("+")]
+        parts = [(checkpoint, stack, language) for name in names for language in languages_of(name)]
         sources = [self.extractions[part].source for part in parts if part in self.extractions]
-        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources)
+        # which vectors are stored depends on all the pairs and sets that a language is in
+        stored = clustered_names(self.study, names[0]) if key.stage == "activations" else []
+        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources, *stored)
 
 
 def commit(key: Key, records: str, fingerprint: str, started: float, outcome: Outcome) -> Outcome:
@@ -128,12 +132,13 @@ def perform_shards(key: Key, vectors: Vectors) -> list[Outcome]:
 
 
 def read(key: Key, context: Context) -> Outcome:
-    """Read the text, select tokens, write corpus and selections."""
+    """Read the text, write the corpus; select tokens, where the text alone decides."""
     settings, layout, fingerprint = context.study, context.layout, context.fingerprint(key)
     write_corpus(layout.corpus, settings.corpus.files, settings.corpus.words, fingerprint=fingerprint)
     corpus = store.load(layout.corpus, CORPUS)
-    places = {language: layout.selection(language) for language in settings.corpus.files}
-    write_selections(places, corpus, settings.selection, fingerprint=fingerprint)
+    if not is_linked(settings):
+        places = {language: layout.selection(language) for language in settings.corpus.files}
+        write_selections(places, corpus, settings.selection, fingerprint=fingerprint)
     return {"tokens": corpus.sizes["token"], "types": corpus.sizes["type"]}
 
 
@@ -144,6 +149,33 @@ def align_words(key: Key, context: Context) -> Outcome:
     links = link(corpus, source, target, context.study.links)
     store.save(layout.links(source, target), LINKS, links, fingerprint=context.fingerprint(key))
     return {"links": links.sizes["link"], "sentences_too_long": links.attrs["sentences_too_long"]}
+
+
+def select(key: Key, context: Context) -> Outcome:
+    """What is clustered of each language in its pairs, by their links, and in mixed text; and all of it together."""
+    settings, layout = context.study, context.layout
+    corpus, rule = store.load(layout.corpus, CORPUS), settings.selection
+    long = long_sentences(corpus, rule.max_sentence_words)
+    found: dict[str, dict[str, NDArray[np.int64]]] = {}
+    for source, target in settings.pairs:
+        tokens = linked_tokens(corpus, store.read(layout.links(source, target), LINKS), rule, long)
+        for one, other in ((source, target), (target, source)):
+            found.setdefault(one, {})[concepts_name(settings, one, other)] = tokens[one]
+    for group in settings.language_sets:
+        for language, of_set in mixed_tokens(corpus, group, rule, long).items():
+            found.setdefault(language, {})[clustered_name("+".join(group), language)] = of_set
+    total = 0
+    for language, parts in found.items():
+        total += write_clustered(
+            layout.selection(language),
+            {name: layout.selection(name) for name in parts},
+            parts,
+            corpus,
+            rule=rule.model_dump_json(),
+            sentences_left_out=0 if long is None else int(long.sum()),
+            fingerprint=context.fingerprint(key),
+        )
+    return {"tokens": total}
 
 
 def count_translations(key: Key, context: Context) -> Outcome:
@@ -163,7 +195,10 @@ def count(key: Key, context: Context) -> Outcome:
     """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
     layout = context.layout
     checkpoint, stack, *languages = key.part
-    paths = [layout.concepts(checkpoint, stack, name) for name in languages]
+    names = languages
+    if len(languages) == 2:
+        names = [concepts_name(context.study, *pair) for pair in (languages, languages[::-1])]
+    paths = [layout.concepts(checkpoint, stack, name) for name in names]
     concepts = [store.load(path, CONCEPTS) for path in paths]
     chosen = []
     for path, of_language in zip(paths, concepts, strict=True):
@@ -195,6 +230,7 @@ def count(key: Key, context: Context) -> Outcome:
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
     "corpus": read,
     "links": align_words,
+    "selection": select,
     "dictionary": count_translations,
     "counts": count,
 }

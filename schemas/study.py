@@ -276,8 +276,14 @@ class Study(Section):
 
     @property
     def read_languages(self) -> tuple[str, ...]:
-        """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source."""
-        return tuple(self.corpus.files)[: None if self.pairs else 1]
+        """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source.
+
+        Where linked pairs are counted, those in a pair or a set.
+        """
+        if self.selection.counted_by == "type":
+            return tuple(self.corpus.files)[: None if self.pairs else 1]
+        used = {language for group in (*self.pairs, *self.language_sets) for language in group}
+        return tuple(language for language in self.corpus.files if language in used)
 
     def decoder_source(self, language: str) -> str:
         """Language that the encoder reads while the decoder of an encoder-decoder model reads `language`.

@@ -56,14 +56,16 @@ def selected(
     first: bool = False,
     seed: int = 0,
     left_out: Collection[int] = (),
+    order: Sequence[Hashable] | None = None,
 ) -> list[int]:
     """Places in the text of the occurrences that are kept: of each type that is neither too rare nor too frequent.
 
     A type with n occurrences starts at a random one, s. Of its m = min(n, max_count), the occurrence i is kept when
-    (i + s)·m mod n is below m, or the first m are kept. Sentences that are left out count nowhere.
+    (i + s)·m mod n is below m, or the first m are kept. Sentences that are left out count nowhere. Starts are drawn in
+    an order of the types, that of their spelling if none is given.
     """
     places: dict[Hashable, list[int]] = {}
-    kinds = sorted({word for sentence in sentences for word in sentence})  # type: ignore[type-var]
+    kinds = order or sorted({word for sentence in sentences for word in sentence})  # type: ignore[type-var]
     at = 0
     for number, sentence in enumerate(sentences):
         for word in sentence:
@@ -81,3 +83,44 @@ def selected(
         m = min(n, max_count)
         kept += [place for i, place in enumerate(found) if (i < m if first else (i + start) * m % n < m)]
     return sorted(kept)
+
+
+def selected_links(
+    links: Sequence[Sequence[tuple[int, int]]],
+    words: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]],
+    *,
+    min_count: int,
+    max_count: int,
+    delete_above: int,
+    max_words: int,
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Sentence and position of the source and target words of the links that the published scripts keep, in order.
+
+    They count every linked pair of words, pass over those that are too rare or too frequent, and put the words of the
+    first max_count links of each other pair behind those that they have: once for each link.
+
+    Parameters
+    ----------
+    links
+        For each sentence, positions of linked words, in text order.
+    words
+        Sentences of the source and the target; only those of fewer words than max_words on both sides are read.
+    """
+    read = [i for i in range(len(links)) if all(len(side[i]) < max_words for side in words)]
+    frequency: dict[tuple[str, str], int] = {}
+    for i in read:
+        for s, t in links[i]:
+            pair = words[0][i][s], words[1][i][t]
+            frequency[pair] = frequency.get(pair, 0) + 1
+    seen = dict.fromkeys(frequency, 0)
+    sides: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    for i in read:
+        for s, t in links[i]:
+            pair = words[0][i][s], words[1][i][t]
+            if frequency[pair] > delete_above or frequency[pair] < min_count:
+                continue
+            seen[pair] += 1
+            if seen[pair] <= max_count:
+                sides[0].append((i, s))
+                sides[1].append((i, t))
+    return sides
