@@ -85,10 +85,10 @@ def _kept(count: NDArray[np.int64], rule: Selection) -> NDArray[np.int64]:
 
 def _check_selected(what: str, tokens: int, rule: Selection) -> None:
     if not tokens:
-        names = [name for name in ("delete_above", "max_sentence_words") if getattr(rule, name) is not None]
-        also = "".join(f" with selection.{name} {getattr(rule, name)}" for name in names)
+        limits = {"delete_above": rule.delete_above, "max_sentence_words": rule.max_sentence_words}
+        also = " and ".join(f"selection.{name} {limit}" for name, limit in limits.items() if limit is not None)
         raise InputError(
-            f"selection.min_count {rule.min_count}{also} leaves no word of {what}; lower it or "
+            f"selection.min_count {rule.min_count}{' with ' + also if also else ''} leaves no word of {what}; lower it or "
             f"{'raise the other, or ' if also else ''}add text"
         )
 

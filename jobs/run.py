@@ -167,7 +167,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             continue  # nor this stack
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
-        elif stage in ("dictionary", "counts") or grow:  # cost seconds, and follow rules of translations: made again
+        elif stage in ("selection", "dictionary", "counts") or grow:  # cost seconds: made again
             stale.append(name)
         else:
             changed = "; ".join(files.changes(context.study, context.layout)) or "its settings"

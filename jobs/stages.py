@@ -62,13 +62,14 @@ def fingerprints(study: Study) -> dict[str, str]:
     """
     languages = sorted(study.corpus.files)
     limited = study.selection.max_sentence_words is not None  # then what is selected depends on all languages
-    corpus = digest(study.corpus.words, study.selection.rules, languages if limited else [])
+    rules = digest(study.corpus.words, study.selection.rules, languages if limited else [])
     links = digest(study.corpus.words, study.links)
-    selected = digest(corpus, links) if is_linked(study) else corpus
+    linked = is_linked(study)  # then a stage of its own selects
+    selected = digest(rules, links) if linked else rules
     activations = digest(selected, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
     concepts = digest(activations, study.concepts)
     return {
-        "corpus": digest(corpus, languages),
+        "corpus": digest(study.corpus.words if linked else rules, languages),
         "links": links,
         "selection": digest(selected, languages, sorted(selections(study))),
         "dictionary": digest(links, DICTIONARY.version),

@@ -199,6 +199,23 @@ def test_run__again_does_nothing_and_goes_on_after_a_stop(
     assert study.files() == before
 
 
+def test_run__rules_that_leave_nothing_can_be_changed(
+    tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = linked(tmp_path, models, min_count=99)
+    assert grow(study, monkeypatch) == 2
+    assert "selection.min_count 99 with selection.delete_above 10000000 and" in capsys.readouterr().err
+    study.set("selection.min_count", 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.vectors.perform_shards", lambda *_: 1 / 0)
+        assert_stops(study)
+    study.set("selection.min_count", 3)  # nothing that is costly relies on it yet
+    assert grow(study, monkeypatch) == 0
+    study.set("selection.min_count", 2)
+    assert grow(study, monkeypatch) == 2
+    assert "Run with --grow to keep the vectors" in capsys.readouterr().err
+
+
 def test_verify__mends_what_is_selected(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
