@@ -88,8 +88,8 @@ def _check_selected(what: str, tokens: int, rule: Selection) -> None:
         limits = {"delete_above": rule.delete_above, "max_sentence_words": rule.max_sentence_words}
         also = " and ".join(f"selection.{name} {limit}" for name, limit in limits.items() if limit is not None)
         raise InputError(
-            f"selection.min_count {rule.min_count}{' with ' + also if also else ''} leaves no word of {what}; lower it or "
-            f"{'raise the other, or ' if also else ''}add text"
+            f"selection.min_count {rule.min_count}{' with ' + also if also else ''} leaves no word of {what}; lower it "
+            f"or {'raise the other, or ' if also else ''}add text"
         )
 
 
