@@ -4,6 +4,7 @@ beside `engine.model`, of torch, whose products on the CPU are the fastest there
 On a CUDA machine with cupy, parts are held in device memory and the kernels of `engine.kernels.lloyd` run there.
 """
 
+import importlib
 import importlib.util
 import math
 import threading
@@ -12,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
@@ -26,6 +28,12 @@ def array_module() -> Any:
     import cupy  # noqa: PLC0415  (optional: only on GPU machines)
 
     return cupy if cupy.is_available() else np
+
+
+def sparse_modules() -> tuple[Any, Any]:
+    """Modules of arrays and of sparse matrices on them: cupy and cupyx.scipy.sparse on a CUDA machine."""
+    xp = array_module()
+    return xp, scipy.sparse if xp is np else importlib.import_module("cupyx.scipy.sparse")
 
 
 def to_device(values: NDArray[Any], xp: Any) -> Any:

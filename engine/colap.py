@@ -81,6 +81,15 @@ def overlapping(
     return np.asarray(enough & (size[:, :, 0] > 0))
 
 
+def score(counts: xr.Dataset, *, unit: str = "token", **rules: Any) -> dict[str, NDArray[np.float64]]:
+    """COLAP and its parts as bare arrays (layer); see `colap`."""
+    found = overlapping(counts, unit=unit, **rules).sum(axis=1)
+    size = counts.language_count.sel(unit=unit).sum("language").transpose("layer", "concept").values
+    concepts = (size > 0).sum(axis=1)
+    values = {"colap": found / np.maximum(concepts, 1), "overlapping_concepts": found, "concepts": concepts}
+    return {name: np.asarray(value, np.float64) for name, value in values.items()}
+
+
 def colap(counts: xr.Dataset, *, unit: str = "token", **rules: Any) -> xr.Dataset:
     """Fraction of concepts that overlap (COLAP, Section 2.3), with its parts; arguments as `overlapping`.
 
@@ -88,14 +97,5 @@ def colap(counts: xr.Dataset, *, unit: str = "token", **rules: Any) -> xr.Datase
     -------
     Dataset (layer): colap in [0, 1], overlapping_concepts, concepts (those that hold a token).
     """
-    found = overlapping(counts, unit=unit, **rules).sum(axis=1)
-    size = counts.language_count.sel(unit=unit).sum("language").transpose("layer", "concept").values
-    concepts = (size > 0).sum(axis=1)
-    return xr.Dataset(
-        {
-            "colap": ("layer", found / np.maximum(concepts, 1)),
-            "overlapping_concepts": ("layer", found.astype(np.float64)),
-            "concepts": ("layer", concepts.astype(np.float64)),
-        },
-        {"layer": counts.layer.values},
-    )
+    found = score(counts, unit=unit, **rules)
+    return xr.Dataset({name: ("layer", values) for name, values in found.items()}, {"layer": counts.layer.values})

@@ -1,13 +1,16 @@
 """Dictionary: translations of types, counted from links by Moses' lexical rule."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from engine.text import span, spell, token_types
-from schemas.links import DICTIONARY
+from engine.lexicon import count_words
+from engine.text import span, token_types, vocabulary
 
 
-def estimate(corpus: xr.Dataset, links: xr.Dataset, source: str, target: str) -> xr.Dataset:
+def estimate(corpus: xr.Dataset, links: xr.Dataset, source: str, target: str, fold: Sequence[str] = ()) -> xr.Dataset:
     """Count a dictionary from word links: p(t | s) = links(s, t) / (links(s, ·) + unlinked tokens of s).
 
     Parameters
@@ -18,6 +21,8 @@ def estimate(corpus: xr.Dataset, links: xr.Dataset, source: str, target: str) ->
         LINKS dataset between the two languages, in either direction.
     source, target
         Direction of the dictionary.
+    fold
+        Rules of `engine.lexicon.fold`: words that become equal are counted as one.
 
     Returns
     -------
@@ -25,42 +30,16 @@ def estimate(corpus: xr.Dataset, links: xr.Dataset, source: str, target: str) ->
     token without a link counts towards the total of its type, as a link to NULL does in Moses' lexical tables
     (LexicalTranslationModel); NULL itself is no translation and not stored.
     """
-    source_token, target_token = links.source_token.values, links.target_token.values
+    linked = links.source_token.values, links.target_token.values
     if links.attrs["source"] != source:
-        source_token, target_token = target_token, source_token
-    source_types, target_types = token_types(corpus, source), token_types(corpus, target)
-    source_at = source_token - span(corpus, source, "token").start
-    target_at = target_token - span(corpus, target, "token").start
-    n_types = corpus.sizes["type"]
-    pair, count = np.unique(
-        source_types[source_at].astype(np.int64) * n_types + target_types[target_at], return_counts=True
-    )
-    source_type, target_type = pair // n_types, pair % n_types
+        linked = linked[::-1]
+    words, starts, forms = zip(*(_words(corpus, language) for language in (source, target)), strict=True)
+    places = linked[0] - starts[0], linked[1] - starts[1]
+    return count_words(words, places, forms, source=source, target=target, rules=fold)
 
-    linked = np.zeros(len(source_types), bool)
-    linked[source_at] = True
-    unlinked = np.bincount(source_types[~linked], minlength=n_types)
-    total = np.bincount(source_type, weights=count, minlength=n_types) + unlinked
 
-    # same source type, same total: probability and count agree in order; types are sorted by form
-    order = np.lexsort((target_type, -count, source_type))
-    source_type, target_type, count = source_type[order], target_type[order], count[order]
-    first = np.concatenate([[0], np.flatnonzero(np.diff(source_type)) + 1]) if len(order) else np.empty(0, np.int64)
-    rank = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
-    source_kinds, source_index = np.unique(source_type, return_inverse=True)
-    target_kinds, target_index = np.unique(target_type, return_inverse=True)
-    return DICTIONARY.create(
-        {
-            "source_form": np.array(spell(corpus, source, source_kinds.tolist()), object),
-            "target_form": np.array(spell(corpus, target, target_kinds.tolist()), object),
-            "source_type": source_index.astype(np.int32),
-            "target_type": target_index.astype(np.int32),
-            "probability": count / total[source_type],
-            "count": count.astype(np.int64),
-            "rank": rank.astype(np.int32),
-            "place": rank.astype(np.int32),
-        },
-        source=source,
-        target=target,
-        fold=[],
-    )
+def _words(corpus: xr.Dataset, language: str) -> tuple[NDArray[np.int32], int, NDArray[np.object_]]:
+    """Types (token) of a language from 0, its first token in the corpus, and the spelling of its types."""
+    types = span(corpus, language, "type")
+    forms = vocabulary(corpus, language).forms(np.arange(types.start, types.stop))
+    return token_types(corpus, language) - np.int32(types.start), span(corpus, language, "token").start, forms

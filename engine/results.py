@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from engine import store
 from engine.paths import explained, replaced
 from schemas import study
+from schemas.counts import RANKS
 from schemas.dataset import FORMAT_VERSION, Schema
-from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
+from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, CROSS, STATISTICS
 
 SWEEPS: dict[str, Sequence[float]] = {
+    "n_best": tuple(range(1, RANKS + 1)),
     "theta_align": tuple(round(0.5 + 0.05 * i, 2) for i in range(11)),
     "min_types": tuple(range(11)),
     "max_size_gap": tuple(round(0.1 * i, 1) for i in range(11)),
@@ -21,62 +24,90 @@ SWEEPS: dict[str, Sequence[float]] = {
 }
 """Grids around the paper's thresholds, wider than those of Figure 30."""
 
-Part = tuple[dict[str, str], xr.Dataset]
+Part = tuple[dict[str, Any], xr.Dataset]
 """Labels (checkpoint, stack, languages) and the counts that they name."""
 
 
-def scores(schema: Schema, parts: Sequence[Part], score: Callable[..., xr.Dataset], **thresholds: Any) -> xr.Dataset:
-    """Score every part and lay the scores out along their labels; cells that no part names are NaN.
+Score = Callable[..., Mapping[str, NDArray[np.floating]]]
+"""`engine.calign.score` or `engine.colap.score`."""
 
-    Parameters
-    ----------
-    schema
-        Schema of the result.
-    parts
-        Labels and counts; labels are dimensions of the schema.
-    score
-        `engine.calign.calign` or `engine.colap.colap`.
-    thresholds
-        Keyword arguments of `score`; a tuple makes a dimension of its own.
-    """
-    swept = [name for name, value in thresholds.items() if isinstance(value, tuple)]
-    dims = next(v.dims for v in schema.variables if not v.coordinate)
-    labels: dict[str, list[Any]] = {}
-    for d in dims:
-        if d == "layer":
-            labels[d] = sorted({int(layer) for _, counts in parts for layer in counts.layer.values})
-        elif d in swept:
-            labels[d] = list(thresholds[d])
-        else:
-            labels[d] = list(dict.fromkeys(part[d] for part, _ in parts))
-    shape = tuple(len(labels[d]) for d in dims)
-    names = [v.name for v in schema.variables if not v.coordinate]
-    values = {name: np.full(shape, np.nan) for name in names}
-    points = [dict(zip(swept, values, strict=True)) for values in product(*(labels[name] for name in swept))]
+
+class Table:
+    """Scores laid out along their labels; cells that no part names are NaN."""
+
+    def __init__(self, schema: Schema, labels: Mapping[str, Sequence[Any]], score: Score, **thresholds: Any) -> None:
+        """Lay out an empty table.
+
+        Parameters
+        ----------
+        schema
+            Schema of the result.
+        labels
+            Values of the dimensions of the schema that are no thresholds.
+        score
+            The metric.
+        thresholds
+            Keyword arguments of `score`; a tuple makes a dimension of its own.
+        """
+        self._schema, self._score, self._thresholds = schema, score, thresholds
+        swept = [name for name, value in thresholds.items() if isinstance(value, tuple)]
+        self._dims = next(v.dims for v in schema.variables if not v.coordinate)
+        self._labels = {d: list(thresholds[d] if d in swept else labels[d]) for d in self._dims}
+        shape = tuple(len(self._labels[d]) for d in self._dims)
+        self._values = {v.name: np.full(shape, np.nan) for v in schema.variables if not v.coordinate}
+        grids = product(*(self._labels[name] for name in swept))
+        self._points = [dict(zip(swept, values, strict=True)) for values in grids]
+        self._fixed = {name: value for name, value in thresholds.items() if name not in swept}
+
+    def put(self, part: Mapping[str, Any], counts: xr.Dataset) -> None:
+        """Score a part with one layer at every point of the grid."""
+        for point in self._points:
+            where = {**part, **point, "layer": int(counts.layer.values[0])}
+            cell = tuple(self._labels[d].index(where[d]) for d in self._dims)
+            found = self._score(counts, **(self._thresholds | point))
+            for name, values in self._values.items():
+                values[cell] = found[name][0]
+
+    def dataset(self) -> xr.Dataset:
+        """The finished table."""
+        coordinates = {
+            v.name: np.asarray(self._labels[v.name], object if v.dtype == "string" else v.dtype)
+            for v in self._schema.variables
+            if v.coordinate
+        }
+        return self._schema.create(coordinates | self._values, **self._fixed)
+
+
+def _labels(parts: Sequence[Part]) -> dict[str, list[Any]]:
+    """Labels of some parts by dimension, in order."""
+    found = {name: list(dict.fromkeys(part[name] for part, _ in parts)) for name in (parts[0][0] if parts else ())}
+    return found | {"layer": sorted({int(layer) for _, counts in parts for layer in counts.layer.values})}
+
+
+def _fill(tables: Sequence[Table], parts: Sequence[Part]) -> None:
+    """Score all parts, one layer of one of them in memory at a time."""
     for part, stored in parts:
-        with store.undamaged(stored.encoding.get("source", str(part))):
-            counts = stored.compute()  # one part in memory at a time
-        layers = [labels["layer"].index(int(layer)) for layer in counts.layer.values]
-        for point in points:
-            where = part | point
-            cell = tuple(layers if d == "layer" else labels[d].index(where[d]) for d in dims)
-            found = score(counts, **(thresholds | point))
-            for name in names:
-                values[name][cell] = found[name].values
-    coordinates = {
-        v.name: np.asarray(labels[v.name], object if v.dtype == "string" else v.dtype)
-        for v in schema.variables
-        if v.coordinate
-    }
-    fixed = {name: value for name, value in thresholds.items() if name not in swept}
-    return schema.create(coordinates | values, **fixed)
+        for at in range(stored.sizes["layer"]):
+            with store.undamaged(stored.encoding.get("source", str(part))):
+                counts = stored.isel(layer=[at]).compute()
+            for table in tables:
+                table.put(part, counts)
+
+
+def scores(schema: Schema, parts: Sequence[Part], score: Score, **thresholds: Any) -> xr.Dataset:
+    """Score every part and lay the scores out along their labels, which are dimensions of the schema; see `Table`."""
+    table = Table(schema, _labels(parts), score, **thresholds)
+    _fill([table], parts)
+    return table.dataset()
 
 
 def assemble(
     alignment: Sequence[Part],
     overlap: Sequence[Part],
-    calign: Callable[..., xr.Dataset],
-    colap: Callable[..., xr.Dataset],
+    mixed: Sequence[Part],
+    calign: Score,
+    colap: Score,
+    cross: Score,
     metrics: study.Metrics,
     statistics: Mapping[str, Any],
     **provenance: Any,
@@ -89,8 +120,10 @@ def assemble(
         ALIGNED_TYPES datasets with labels checkpoint, stack, source, target.
     overlap
         LANGUAGE_COUNT datasets with labels checkpoint, stack, language_set.
-    calign, colap
-        The metrics.
+    mixed
+        What `cross` takes, with labels checkpoint, stack, language_set, source, target.
+    calign, colap, cross
+        The metrics, and their cross-table.
     metrics
         Thresholds of the study; sweeps vary one and keep the others.
     statistics
@@ -100,20 +133,29 @@ def assemble(
 
     Returns
     -------
-    DataTree: /calign, /colap, /sweeps/calign_by_*, /sweeps/colap_by_*, /statistics.
+    DataTree: /calign, /colap, /sweeps/calign_by_*, /sweeps/colap_by_*, /statistics, and /cross where a pair is part of
+    mixed text.
     """
     align = metrics.alignment | {"denominator": metrics.denominator}
     over = metrics.overlap
+    tables = {"/calign": Table(CALIGN, _labels(alignment), calign, **align)}
+    for name, schema in CALIGN_SWEEPS.items():
+        swept = align | {name: SWEEPS[name]}
+        tables[f"/sweeps/calign_by_{name}"] = Table(schema, _labels(alignment), calign, **swept)
+    _fill(list(tables.values()), alignment)
+    of_overlap = {"/colap": Table(COLAP, _labels(overlap), colap, **over)}
+    for name, schema in COLAP_SWEEPS.items():
+        swept = over | {name: SWEEPS[name]}
+        of_overlap[f"/sweeps/colap_by_{name}"] = Table(schema, _labels(overlap), colap, **swept)
+    _fill(list(of_overlap.values()), overlap)
+    if mixed:
+        tables["/cross"] = Table(CROSS, _labels(mixed), cross)
+        _fill([tables["/cross"]], mixed)
     nodes = {
         "/": xr.Dataset(attrs={"title": "Colign results", "format_version": FORMAT_VERSION} | provenance),
-        "/calign": scores(CALIGN, alignment, calign, **align),
-        "/colap": scores(COLAP, overlap, colap, **over),
         "/statistics": STATISTICS.create(statistics),
     }
-    for name, schema in CALIGN_SWEEPS.items():
-        nodes[f"/sweeps/calign_by_{name}"] = scores(schema, alignment, calign, **(align | {name: SWEEPS[name]}))
-    for name, schema in COLAP_SWEEPS.items():
-        nodes[f"/sweeps/colap_by_{name}"] = scores(schema, overlap, colap, **(over | {name: SWEEPS[name]}))
+    nodes |= {path: table.dataset() for path, table in (tables | of_overlap).items()}
     return xr.DataTree.from_dict(nodes)
 
 

@@ -13,8 +13,11 @@ from rich.table import Table
 
 from engine.workers.create import create
 from jobs import clustering, convert, demo, files, stages, vectors, verify
+from jobs.calign import calign_of
 from jobs.cluster import assign_vectors, cluster_vectors
+from jobs.colap import colap_of
 from jobs.describe import describe_concepts
+from jobs.dictionary import make_dictionary
 from jobs.extract import extract_vectors
 from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, rows, size
@@ -22,6 +25,7 @@ from jobs.progress import err, out, print_json, progress
 from jobs.run import are_current, check_text, records, run
 from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
+from jobs.sweep import sweep
 from schemas.errors import ColignError
 from schemas.machine import Machine
 from schemas.study import Study
@@ -243,6 +247,10 @@ app.command("export")(convert.export_file)
 app.command("cluster")(cluster_vectors)
 app.command("assign")(assign_vectors)
 app.command("describe")(describe_concepts)
+app.command("calign")(calign_of)
+app.command("colap")(colap_of)
+app.command("sweep")(sweep)
+app.command("dictionary")(make_dictionary)
 
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:

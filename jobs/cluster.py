@@ -30,7 +30,8 @@ from schemas.activations import ACTIVATIONS
 from schemas.concepts import ASSIGNMENTS, CONCEPTS
 from schemas.errors import BudgetError, InputError
 from schemas.machine import Machine
-from schemas.study import Concepts, digest, parse
+from schemas.parse import parse
+from schemas.study import Concepts, digest
 from schemas.task import Key
 
 MachineFile = Annotated[

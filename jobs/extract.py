@@ -20,8 +20,9 @@ from jobs.progress import out, print_json, progress
 from jobs.run import prepare, work
 from schemas.errors import InputError
 from schemas.machine import Machine
+from schemas.parse import parse
 from schemas.selection import Selection
-from schemas.study import Activations, Checkpoint, Corpus, Study, parse
+from schemas.study import Activations, Checkpoint, Corpus, Study
 
 ALL = 2**62
 """More than any word occurs."""

@@ -11,7 +11,8 @@ from jobs.layout import Layout
 from schemas.corpus import CORPUS
 from schemas.errors import ColignError, InputError
 from schemas.machine import Machine
-from schemas.study import Study, parse
+from schemas.parse import parse
+from schemas.study import Study
 
 
 class _Loader(yaml.SafeLoader):

@@ -73,6 +73,10 @@ class Layout:
         """ALIGNED_TYPES dataset of one direction of a pair."""
         return join(self.root, "counts", checkpoint, stack, f"{source}-{target}.zarr")
 
+    def mixed_aligned_types(self, checkpoint: str, stack: str, language_set: str, source: str, target: str) -> str:
+        """ALIGNED_TYPES dataset between the words of two languages in the same concepts of mixed text."""
+        return join(self.root, "counts", checkpoint, stack, language_set, f"{source}-{target}.zarr")
+
     def language_count(self, checkpoint: str, stack: str, language_set: str) -> str:
         """LANGUAGE_COUNT dataset of a set of languages joined by +."""
         return join(self.root, "counts", checkpoint, stack, f"{language_set}.zarr")

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from engine import calign, colap, concepts, paths, results, store
+from engine import calign, colap, concepts, cross, paths, results, store
 from engine.records import delete_record, read_records
 from engine.sentences import compare_files
 from engine.workers.protocol import Workers
@@ -16,13 +18,13 @@ from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
-from jobs.selections import Text, read_text
+from jobs.selections import Text, is_linked, read_text
 from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.errors import InputError
-from schemas.study import Study, digest
+from schemas.study import Metrics, Study, digest, sides
 from schemas.task import Key, Record
 
 
@@ -163,7 +165,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             continue  # of a later version
         if stage in tasks.MODEL_STAGES and part[0] not in context.study.checkpoints:
             continue  # a checkpoint that the study no longer names
-        if stage in tasks.MODEL_STAGES and part[1] not in context.study.activations.stacks:
+        if stage in tasks.MODEL_STAGES and not {*sides(part[1])} <= {*context.study.activations.stacks}:
             continue  # nor this stack
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
@@ -262,27 +264,20 @@ def _work(
 def finish(context: Context, text: Text) -> xr.DataTree:
     """Derive and write the results and figures; costs seconds, so thresholds may change at will."""
     study, layout = context.study, context.layout
-    alignment, overlap = [], []
-    for checkpoint in study.checkpoints:
-        for stack in study.activations.stacks:
-            where = {"checkpoint": checkpoint, "stack": stack}
-            for source, target in [d for s, t in study.pairs for d in ((s, t), (t, s))]:
-                counts, reverse = (
-                    store.load(layout.aligned_types(checkpoint, stack, *pair), ALIGNED_TYPES)
-                    for pair in ((source, target), (target, source))
-                )
-                both = calign.with_reverse(counts, reverse)
-                both.encoding = counts.encoding
-                alignment.append((where | {"source": source, "target": target}, both))
-            for group in study.language_sets:
-                name = "+".join(group)
-                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
-                overlap.append((where | {"language_set": name}, mixed))
+    alignment, overlap = counted(study, layout)
+    mixed = [
+        (labels | {"source": source, "target": target}, _mixed(layout, labels, counts, source, target))
+        for labels, counts in overlap
+        for group, source, target in study.mixed_directions
+        if group == labels["language_set"]
+    ]
     tree = results.assemble(
         alignment,
         overlap,
-        calign.calign,
-        colap.colap,
+        mixed,
+        calign.score,
+        colap.score,
+        partial(_cross, metrics=study.metrics),
         study.metrics,
         _statistics(context, text),
         preset=study.metrics.preset,
@@ -294,6 +289,55 @@ def finish(context: Context, text: Text) -> xr.DataTree:
     write_figures(tree, study, layout.root)
     results.save(layout.results, tree)  # last: current results mean that all is done
     return tree
+
+
+def _mixed(layout: Layout, labels: Mapping[str, str], counts: xr.Dataset, source: str, target: str) -> xr.Dataset:
+    """ALIGNED_TYPES within mixed text, with the language_count of the same concepts."""
+    where = labels["checkpoint"], labels["stack"], labels["language_set"]
+    found = store.load(layout.mixed_aligned_types(*where, source, target), ALIGNED_TYPES)
+    both = found.assign(language_count=counts.language_count)
+    both.encoding = found.encoding
+    return both
+
+
+def _cross(counts: xr.Dataset, *, metrics: Metrics) -> dict[str, NDArray[np.float64]]:
+    """The cross-table of what `_mixed` gives."""
+    held = counts.language_count.sum(["language", "unit"]).transpose("layer", "concept").values > 0
+    pairs = calign.aligned(counts, **metrics.alignment)
+    return cross.score(pairs, colap.overlapping(counts, **metrics.overlap), held)
+
+
+def counted(study: Study, layout: Layout) -> tuple[list[results.Part], list[results.Part]]:
+    """Stored counts behind CALIGN and behind COLAP, with their labels."""
+    alignment: list[results.Part] = []
+    overlap: list[results.Part] = []
+    for checkpoint in study.checkpoints:
+        for stack in study.alignment_stacks:
+            alignment += _alignment(study, layout, checkpoint, stack)
+        for stack in study.activations.stacks:
+            for group in study.language_sets:
+                name = "+".join(group)
+                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
+                overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, mixed))
+    return alignment, overlap
+
+
+def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str) -> Iterator[results.Part]:
+    """Counts of every direction, and of each language of several pairs towards all its targets together."""
+    targets: dict[str, dict[str, xr.Dataset]] = {}
+    for source, target in study.directions:
+        counts, reverse = (
+            store.load(layout.aligned_types(checkpoint, *direction), ALIGNED_TYPES)
+            for direction in ((stack, source, target), ("-".join(reversed(stack.split("-"))), target, source))
+        )
+        both = calign.with_reverse(counts, reverse)
+        both.encoding = counts.encoding
+        targets.setdefault(source, {})[target] = both
+    for source, found in targets.items():
+        several = len(found) > 1 and not is_linked(study)  # else a language has other concepts in each of its pairs
+        named = found | ({"+".join(found): calign.union(list(found.values()))} if several else {})
+        for target, counts in named.items():
+            yield {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}, counts
 
 
 def are_current(study: Study, layout: Layout) -> bool:

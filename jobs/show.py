@@ -3,20 +3,22 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
 from engine import calign, store
+from engine.aligned import matched_words
 from engine.concepts import chosen_concepts
-from engine.text import gather, spell
 from jobs.layout import Layout
 from jobs.selections import concepts_name
 from schemas.concepts import CONCEPTS
-from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
-from schemas.study import Study
+from schemas.study import Metrics, Study, sides
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ def counted_layers(study: Study, layout: Layout, checkpoint: str, stack: str, so
     """
     known: dict[str, tuple[str, Sequence[str]]] = {
         "checkpoint": (checkpoint, list(study.checkpoints)),
-        "stack": (stack, study.activations.stacks),
-        "pair": (f"{source}-{target}", [f"{a}-{b}" for s, t in study.pairs for a, b in ((s, t), (t, s))]),
+        "stack": (stack, study.alignment_stacks),
+        "pair": (f"{source}-{target}", [f"{s}-{t}" for s, t in study.directions]),
     }
     for what, (value, values) in known.items():
         if value not in values:
@@ -62,7 +64,7 @@ def counted_layers(study: Study, layout: Layout, checkpoint: str, stack: str, so
 def aligned_pairs(
     study: Study, layout: Layout, checkpoint: str, stack: str, layer: int, source: str, target: str, top: int
 ) -> list[AlignedPair]:
-    """The aligned pairs of concepts with the most aligned types; of each source concept only the best pair.
+    """The aligned pairs of concepts of a study with the most aligned types; see `largest_pairs`.
 
     Raises
     ------
@@ -75,44 +77,67 @@ def aligned_pairs(
     if layer not in layers:
         raise InputError(f"the study has no layer {layer}; it has {', '.join(map(str, layers))}")
     at = layers.index(layer)
-    counts = store.read(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).isel(layer=[at])
-    metrics = study.metrics
-    pairs = calign.aligned(counts, **metrics.alignment)[0]
-    strength = np.where(pairs, counts.aligned_types.values[0], 0)
-    best = strength.argmax(axis=1)
-    order = np.argsort(-strength.max(axis=1), kind="stable")[:top]
-
-    corpus = store.load(layout.corpus, CORPUS)
+    counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).isel(layer=[at])
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
-    sides = []
-    for language, paired in ((source, target), (target, source)):
-        path = layout.concepts(checkpoint, stack, concepts_name(study, language, paired))
+    tokens = []
+    paired = (source, target), (target, source)
+    for pair, side in zip(paired, sides(stack), strict=True):
+        path = layout.concepts(checkpoint, side, concepts_name(study, *pair))
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
-            tokens, labels = concepts.token_id.values, chosen_concepts(concepts)[at]
-        sides.append((gather(corpus, "token_type", tokens), labels))
+            tokens.append(
+                (concepts.word.values, chosen_concepts(concepts)[concepts.layer.values.tolist().index(layer)])
+            )
+    with store.undamaged(layout.aligned_types(checkpoint, stack, source, target)):
+        return largest_pairs(counts.compute(), tokens, dictionary, study.metrics, top)
+
+
+def largest_pairs(
+    counts: xr.Dataset,
+    tokens: Sequence[tuple[NDArray[Any], NDArray[np.integer]]],
+    dictionary: xr.Dataset,
+    metrics: Metrics,
+    top: int,
+) -> list[AlignedPair]:
+    """The aligned pairs of concepts with the most aligned types; of each source concept only the best pair.
+
+    Parameters
+    ----------
+    counts
+        ALIGNED_TYPES dataset of one layer.
+    tokens
+        Words and concepts (token) of the source and of the target at that layer.
+    dictionary
+        DICTIONARY dataset from the source to the target language.
+    metrics
+        Definition of an aligned pair.
+    top
+        Pairs at most.
+    """
+    pairs = calign.aligned(counts, **metrics.alignment)[0]
+    strength = np.where(pairs, counts.aligned_types.values[: metrics.n_best, 0].sum(axis=0), 0)
+    best = strength.argmax(axis=1)
     found = []
-    for one in order.tolist():
+    for one in np.argsort(-strength.max(axis=1), kind="stable")[:top].tolist():
         other = int(best[one])
         if not strength[one, other]:
             break
-        types = [_by_count(kinds[labels == c]) for (kinds, labels), c in zip(sides, (one, other), strict=True)]
-        words = [spell(corpus, language, kinds) for language, kinds in zip((source, target), types, strict=True)]
+        words = [_by_count(of_side[labels == c]) for (of_side, labels), c in zip(tokens, (one, other), strict=True)]
         found.append(
             AlignedPair(
                 one,
                 other,
                 int(strength[one, other]),
-                len(types[0]),
-                len(types[1]),
+                len(words[0]),
+                len(words[1]),
                 words[0],
                 words[1],
-                calign.matched_words(words[0], words[1], dictionary, **metrics.translations),
+                matched_words(words[0], words[1], dictionary, n_best=metrics.n_best, **metrics.translations),
             )
         )
     return found
 
 
-def _by_count(types: np.ndarray) -> list[int]:
-    """Distinct types, the most frequent first."""
-    return [t for t, _ in Counter(types.tolist()).most_common()]
+def _by_count(words: NDArray[Any]) -> list[str]:
+    """Distinct words, the most frequent first."""
+    return [word for word, _ in Counter(words.tolist()).most_common()]

@@ -16,9 +16,10 @@ from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.selections import Text, clustered_name, clustered_names, is_linked, selections
 from jobs.tasks import Context, Vectors
+from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
-from schemas.study import Activations, Study, digest
+from schemas.study import Activations, Study, digest, sides
 from schemas.task import Key
 
 _BLOCKS = 128 * BLOCK
@@ -72,10 +73,17 @@ def fingerprints(study: Study) -> dict[str, str]:
         "corpus": digest(study.corpus.words if linked else rules, languages),
         "links": links,
         "selection": digest(selected, languages, sorted(selections(study))),
-        "dictionary": digest(links, DICTIONARY.version),
+        "dictionary": digest(links, study.dictionary, DICTIONARY.version),
         "activations": activations,
         "concepts": concepts,
-        "counts": digest(concepts, links, DICTIONARY.version, study.metrics.translations),
+        "counts": digest(
+            concepts,
+            links,
+            study.dictionary,
+            [DICTIONARY.version, ALIGNED_TYPES.version],
+            study.metrics.counting,
+            study.metrics.n_ranks,
+        ),
     }
 
 
@@ -352,20 +360,21 @@ def _concepts(context: Context, text: Text, holdable: int) -> Stage:
 def _counts(context: Context, text: Text) -> Stage:
     study = context.study
     parts: list[tuple[str, ...]] = []
-    nbytes = memory = layers = 0
-    k = study.concepts.k
+    nbytes = layers = 0
+    cells = study.concepts.k**2 * study.metrics.n_ranks
     for name in study.checkpoints:
-        for stack in study.activations.stacks:
-            layers = len(context.extractions[name, stack, study.read_languages[0]].wanted.layers)
-            directions = [direction for s, t in study.pairs for direction in ((s, t), (t, s))]
-            parts += [(name, stack, *direction) for direction in directions]
-            parts += [(name, stack, "+".join(group)) for group in study.language_sets]
-            nbytes += len(directions) * layers * k * k  # mostly zeros: about a quarter of four bytes a cell
-            memory = max(memory, 3 * layers * k * k * 4)
+        for between in study.alignment_stacks:
+            layers = len(context.extractions[name, sides(between)[0], study.read_languages[0]].wanted.layers)
+            directions: list[tuple[str, ...]] = [*study.directions]
+            if between in study.activations.stacks:
+                parts += [(name, between, "+".join(group)) for group in study.language_sets]
+                directions += study.mixed_directions
+            parts += [(name, between, *direction) for direction in directions]
+            nbytes += len(directions) * layers * cells // 16  # almost all are zero
     keys = tuple(Key("counts", part) for part in parts)
     clustered = sum((text.clustered_tokens or text.selected_tokens).values())
     selected = clustered * (40 + 4 * layers)  # concepts of every layer, types, sorting
-    return Stage("counts", keys, nbytes, PROCESS + memory + selected + _BLOCKS)
+    return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + _BLOCKS)
 
 
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine import store
 from engine.activations import Extraction, extract
-from engine.calign import count_aligned
+from engine.aligned import counted, described, numbered
 from engine.colap import count_languages
 from engine.concepts import chosen_concepts
 from engine.corpus import write_corpus
@@ -77,7 +77,11 @@ class Context:
         if key.stage not in MODEL_STAGES:
             return self.fingerprints[key.stage]
         checkpoint, stack, *names = key.part
-        parts = [(checkpoint, stack, language) for name in names for language in languages_of(name)]
+        parts = [
+            (checkpoint, side, language)
+            for side, name in zip(study.sides(stack), names, strict=False)
+            for language in languages_of(name)
+        ]
         sources = [self.extractions[part].source for part in parts if part in self.extractions]
         # which vectors are stored depends on all the pairs and sets that a language is in
         stored = clustered_names(self.study, names[0]) if key.stage == "activations" else []
@@ -185,46 +189,83 @@ def count_translations(key: Key, context: Context) -> Outcome:
     links = store.read(layout.links(source, target), LINKS)
     entries = 0
     for one, other in ((source, target), (target, source)):
-        dictionary = estimate(corpus, links, one, other)
+        dictionary = estimate(corpus, links, one, other, context.study.dictionary.fold)
         store.save(layout.dictionary(one, other), DICTIONARY, dictionary, fingerprint=context.fingerprint(key))
         entries += dictionary.sizes["entry"]
     return {"entries": entries}
 
 
 def count(key: Key, context: Context) -> Outcome:
-    """Counts behind CALIGN (part ends in source, target) or COLAP (part ends in a language set)."""
+    """Counts behind CALIGN (part ends in source, target), COLAP (in a language set) or their cross-table (in both)."""
     layout = context.layout
-    checkpoint, stack, *languages = key.part
-    names = languages
-    if len(languages) == 2:
-        names = [concepts_name(context.study, *pair) for pair in (languages, languages[::-1])]
-    paths = [layout.concepts(checkpoint, stack, name) for name in names]
-    concepts = [store.load(path, CONCEPTS) for path in paths]
-    chosen = []
-    for path, of_language in zip(paths, concepts, strict=True):
+    checkpoint, stack, *names = key.part
+    if len(names) == 1:
+        path = layout.concepts(checkpoint, stack, names[0])
+        concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
-            chosen.append(chosen_concepts(of_language))
-    if len(languages) == 1:
-        counts = count_languages(concepts[0], chosen[0])
-        store.save(
-            layout.language_count(checkpoint, stack, languages[0]),
-            LANGUAGE_COUNT,
-            counts,
-            fingerprint=context.fingerprint(key),
-        )
+            counts = count_languages(concepts, chosen_concepts(concepts))
+        path = layout.language_count(checkpoint, stack, names[0])
+        store.save(path, LANGUAGE_COUNT, counts, fingerprint=context.fingerprint(key))
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
-    source, target = languages
-    dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
-    counts = count_aligned(
-        concepts[0], concepts[1], chosen[0], chosen[1], dictionary, **context.study.metrics.translations
-    )
-    store.save(
-        layout.aligned_types(checkpoint, stack, source, target),
+    *mixed, source, target = names
+    pairs = (source, target), (target, source)
+    selections = mixed * 2 or [concepts_name(context.study, *pair) for pair in pairs]
+    tokens = [
+        _tokens(layout.concepts(checkpoint, side, selection), language)
+        for side, selection, language in zip(study.sides(stack), selections, (source, target), strict=True)
+    ]
+    path = (layout.mixed_aligned_types if mixed else layout.aligned_types)(*key.part)
+    return _count_aligned(path, context, tokens, layout.dictionary(source, target), context.fingerprint(key))
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Words of one language with their concepts."""
+
+    words: NDArray[Any]
+    """Words (token)."""
+    concepts: NDArray[np.int32]
+    """Concepts (layer, token) of the chosen restarts."""
+    layers: NDArray[np.int32]
+    """Numbers of the layers."""
+    k: int
+
+
+def _tokens(path: str, language: str) -> _Tokens:
+    concepts = store.load(path, CONCEPTS)
+    with store.undamaged(path):
+        names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
+        rows = np.flatnonzero(concepts.language.values == names.index(language))
+        words = concepts.word.values[rows]
+        return _Tokens(words, chosen_concepts(concepts)[:, rows], concepts.layer.values, concepts.sizes["concept_id"])
+
+
+def _count_aligned(path: str, context: Context, tokens: list[_Tokens], dictionary: str, fingerprint: str) -> Outcome:
+    """Counts of one direction, written layer by layer: all ranks of all layers may not fit memory."""
+    one, other = tokens
+    metrics, translations = context.study.metrics, store.read(dictionary, DICTIONARY)
+    words = numbered(one.words, other.words, translations, **metrics.counting)
+    layers, *at = np.intersect1d(one.layers, other.layers, return_indices=True)
+    store.remove_other(path, fingerprint)
+    store.setup(
+        path,
         ALIGNED_TYPES,
-        counts,
-        fingerprint=context.fingerprint(key),
+        {"rank": metrics.n_ranks, "layer": len(layers), "source_concept": one.k, "target_concept": other.k},
+        {"layer": layers, "rank": np.arange(metrics.n_ranks, dtype=np.int32)},
+        chunks={"layer": 1},
+        shards={},
+        fingerprint=fingerprint,
+        **described(translations, **metrics.counting),
     )
-    return {"concepts": int(np.prod(counts.aligned_types.shape[:2]))}
+    rows: dict[str, list[NDArray[np.int32]]] = {}
+    for index, (i, j) in enumerate(zip(*at, strict=True)):
+        found = counted(words, one.concepts[i], other.concepts[j], (one.k, other.k), metrics.n_ranks)
+        store.write_region(path, "aligned_types", found.pop("aligned_types")[:, None], layer=index)
+        for name, row in found.items():
+            rows.setdefault(name, []).append(row)
+    for name, of_layers in rows.items():
+        store.write_region(path, name, np.stack(of_layers))
+    return {"concepts": len(layers) * one.k * other.k}
 
 
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {

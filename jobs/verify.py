@@ -115,6 +115,8 @@ def _written_by(key: Key, context: Context) -> Iterator[tuple[str, Schema, dict[
         layers = context.extractions[part[0], part[1], languages_of(part[2])[0]].wanted.layers
         at = layers.index(int(part[3]))
         yield layout.concepts(*part[:3]), CONCEPTS, {"layer": (at, at + 1)}
+    elif len(part) == 5:
+        yield layout.mixed_aligned_types(*part), ALIGNED_TYPES, {}
     elif len(part) == 4:
         yield layout.aligned_types(*part), ALIGNED_TYPES, {}
     else:

@@ -1,6 +1,12 @@
 """Word links between two languages, and the dictionary counted from them."""
 
+from typing import Literal, get_args
+
 from schemas.dataset import Schema, Variable
+
+Fold = Literal["nfc", "nfkc", "arabic", "case"]
+"""Differences between words that a dictionary may overlook."""
+FOLDS: tuple[Fold, ...] = get_args(Fold)
 
 LINKS = Schema(
     "links",

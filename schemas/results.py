@@ -1,5 +1,7 @@
 """Results: the metrics with their numerators and denominators, labelled for selection by name."""
 
+from collections.abc import Iterable
+
 from schemas.dataset import Schema, Variable
 
 
@@ -7,14 +9,18 @@ def _coordinates(*names: str) -> tuple[Variable, ...]:
     """Coordinates shared by the results."""
     known = {
         "checkpoint": ("string", "state of the model"),
-        "stack": ("string", "encoder or decoder"),
+        "stack": ("string", "encoder or decoder; encoder-decoder: source concepts of the one, targets of the other"),
         "layer": ("int32", "0 = embedding output, 1..L = blocks"),
         "source": ("string", "language whose concepts are counted"),
-        "target": ("string", "language whose concepts may match"),
+        "target": ("string", "language whose concepts may match; joined by +: a concept of any of these languages"),
         "language_set": ("string", "languages of the mixed text, joined by +"),
         "language": ("string", "language"),
+        "n_best": ("int32", "translations of a type that count"),
         "theta_align": ("float64", "least fraction of a concept's types with a translation (θ_A)"),
         "theta_overlap": ("float64", "least fraction of a concept that each of two languages forms (θ_O)"),
+        "target_layer": ("int32", "layer of the target concepts"),
+        "store": ("string", "path of the concepts"),
+        "k": ("int32", "number of concepts asked for"),
         "min_types": ("int32", "concepts with more types than this are considered"),
         "max_size_gap": ("float64", "largest relative difference of two concepts' type counts"),
     }
@@ -25,8 +31,8 @@ _CALIGN_DIMS = ("checkpoint", "stack", "layer", "source", "target")
 _COLAP_DIMS = ("checkpoint", "stack", "layer", "language_set")
 
 
-def _calign(name: str, *swept: str) -> Schema:
-    dims = _CALIGN_DIMS + swept
+def calign_schema(name: str, dims: tuple[str, ...], *further: Variable) -> Schema:
+    """Schema of CALIGN along some dimensions, with further variables."""
     return Schema(
         name,
         "CALIGN: concepts of the source language whose types translate into one concept of the target (Section 2.2); "
@@ -62,12 +68,13 @@ def _calign(name: str, *swept: str) -> Schema:
                 units="count",
             ),
             Variable("mutual_calign", dims, "float64", "mutual_concepts divided by concepts, a fraction in [0, 1]"),
+            *further,
         ),
     )
 
 
-def _colap(name: str, *swept: str) -> Schema:
-    dims = _COLAP_DIMS + swept
+def colap_schema(name: str, dims: tuple[str, ...], *further: Variable) -> Schema:
+    """Schema of COLAP along some dimensions, with further variables."""
     return Schema(
         name,
         "COLAP: concepts of mixed text of which at least two languages form a fraction θ_O each (Section 2.3)",
@@ -76,14 +83,90 @@ def _colap(name: str, *swept: str) -> Schema:
             Variable("colap", dims, "float64", "overlapping concepts divided by concepts, a fraction in [0, 1]"),
             Variable("overlapping_concepts", dims, "float64", "overlapping concepts (numerator)", units="count"),
             Variable("concepts", dims, "float64", "concepts with a token (denominator)", units="count"),
+            *further,
         ),
     )
 
 
-CALIGN = _calign("calign")
-COLAP = _colap("colap")
-CALIGN_SWEEPS = {name: _calign(f"calign by {name}", name) for name in ("theta_align", "min_types", "max_size_gap")}
-COLAP_SWEEPS = {"theta_overlap": _colap("colap by theta_overlap", "theta_overlap")}
+CALIGN = calign_schema("calign", _CALIGN_DIMS)
+COLAP = colap_schema("colap", _COLAP_DIMS)
+CALIGN_SWEEPS = {
+    name: calign_schema(f"calign by {name}", (*_CALIGN_DIMS, name))
+    for name in ("n_best", "theta_align", "min_types", "max_size_gap")
+}
+COLAP_SWEEPS = {"theta_overlap": colap_schema("colap by theta_overlap", (*_COLAP_DIMS, "theta_overlap"))}
+
+
+def _uncertainty(score: str, dims: tuple[str, ...], nulls: dict[str, str]) -> tuple[Variable, ...]:
+    """Variables that say how far a score can be read as signal; NaN where not asked for."""
+    found = [
+        Variable("low", dims, "float64", "lower end of the bootstrap interval over concepts (2.5 % of draws below)"),
+        Variable("high", dims, "float64", "upper end of the bootstrap interval over concepts (2.5 % of draws above)"),
+        Variable("restart_low", dims, "float64", f"least {score} among the restarts of the clustering"),
+        Variable("restart_high", dims, "float64", f"largest {score} among the restarts of the clustering"),
+    ]
+    for null, meaning in nulls.items():
+        found += [
+            Variable(f"null_{null}", dims, "float64", f"mean {score} with {meaning}"),
+            Variable(f"null_{null}_high", dims, "float64", f"97.5 % of {score} with {meaning} lie below"),
+            Variable(
+                f"null_{null}_p",
+                dims,
+                "float64",
+                f"how often the {score} found is reached with {meaning}: (1 + draws as large) / (1 + draws)",
+            ),
+        ]
+    return tuple(found)
+
+
+NULLS = {
+    "types": "types dealt anew to concepts of the same sizes, within frequency bands",
+    "dictionary": "target types of the dictionary permuted within frequency bands",
+}
+"""What does not correspond in a null of CALIGN, by name."""
+
+COLAP_NULLS = {"languages": "languages shuffled"}
+"""The same of COLAP."""
+
+
+def uncertain(nulls: Iterable[str]) -> list[str]:
+    """Names of the variables of uncertainty."""
+    ends = ("", "_high", "_p")
+    return ["low", "high", "restart_low", "restart_high", *(f"null_{null}{end}" for null in nulls for end in ends)]
+
+
+_MATRIX_DIMS = ("layer", "target_layer")
+CALIGN_MATRIX = calign_schema("calign of layers", _MATRIX_DIMS, *_uncertainty("CALIGN", _MATRIX_DIMS, NULLS))
+"""One comparison, layer by layer: NaN where two layers were not compared."""
+
+COLAP_OF_STORES = colap_schema(
+    "colap of stores",
+    ("store", "layer"),
+    *_uncertainty("COLAP", ("store", "layer"), COLAP_NULLS),
+)
+"""Several clusterings of mixed text, layer by layer."""
+
+CROSS = Schema(
+    "cross",
+    "CALIGN x COLAP on the concepts of mixed text: aligned concepts translate into the target language's part of some "
+    "concept of the same clustering (Sections 2.3 and 4.2)",
+    (
+        *_coordinates(*(_CROSS_DIMS := ("checkpoint", "stack", "layer", "language_set", "source", "target"))),
+        Variable("both", _CROSS_DIMS, "float64", "concepts that are aligned and overlap", units="count"),
+        Variable("aligned_only", _CROSS_DIMS, "float64", "concepts that are aligned alone", units="count"),
+        Variable("overlapping_only", _CROSS_DIMS, "float64", "concepts that overlap alone", units="count"),
+        Variable("neither", _CROSS_DIMS, "float64", "concepts that do neither", units="count"),
+        Variable("concepts", _CROSS_DIMS, "float64", "concepts with a token: the sum of these four", units="count"),
+        Variable(
+            "aligned_to_itself",
+            _CROSS_DIMS,
+            "float64",
+            "aligned concepts whose types translate into the same concept",
+            units="count",
+        ),
+        Variable("phi", _CROSS_DIMS, "float64", "correlation of being aligned and overlapping, in [-1, 1]"),
+    ),
+)
 
 STATISTICS = Schema(
     "statistics",

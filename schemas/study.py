@@ -1,15 +1,14 @@
 """The study file: everything that decides the results, validated on load; unknown keys are errors."""
 
-import difflib
 import hashlib
 import json
-import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from schemas.counts import RANKS
 from schemas.errors import InputError
+from schemas.links import Fold
 from schemas.section import Section
 from schemas.selection import Selection
 
@@ -39,6 +38,14 @@ class Links(Section):
     """How the two directions become one set of links."""
     iterations: int = Field(default=5, ge=1)
     """Training iterations of each direction."""
+
+
+class Dictionary(Section):
+    """Translations of words, counted from the links (Section 2.2)."""
+
+    fold: tuple[Fold, ...] = ()
+    """Differences between words that are overlooked: `case`; `arabic`, vowel marks and tatweel; `nfc`, `nfkc`, forms of
+    Unicode. Words that become equal are one type."""
 
 
 class Checkpoint(Section):
@@ -139,8 +146,8 @@ class Metrics(Section):
 
     preset: Literal["paper", "reference"] = "paper"
     """paper: the equations and Section 3.3. reference: what the published scripts compute, which is comparison
-    more_than, size_rule source, min_types_of source and translations_by file."""
-    n_best: int = Field(default=10, ge=1)
+    more_than, size_rule source, min_types_of source, translations_by file and words before_bars."""
+    n_best: int = Field(default=10, ge=1, le=500)
     """Translations of a source type that count."""
     translations_by: Literal["probability", "file"] = "probability"
     """Which N are the best: the most probable, or the first in the file that a dictionary was read from."""
@@ -148,6 +155,10 @@ class Metrics(Section):
     """Translations less probable than this do not count."""
     max_sources: int | None = Field(default=None, ge=1)
     """Source types for which a target type may count: those with most links; default: all of them."""
+    words: Literal["whole", "before_bars"] = "whole"
+    """Words of concepts as they are, or up to their first |||."""
+    align_unit: Literal["type", "token"] = "type"
+    """Whether θ_A and the size gap count types (Section 3.3) or their tokens (the formula of Section 2.2)."""
     theta_align: Fraction = 0.8
     """Least fraction of a source concept's types with a translation in the target concept (θ_A)."""
     min_types: int = Field(default=5, ge=0)
@@ -178,13 +189,23 @@ class Metrics(Section):
 
     @property
     def translations(self) -> dict[str, Any]:
-        """Settings that choose which translations count: arguments of `engine.calign.count_aligned`."""
-        return self.model_dump(include={"n_best", "translations_by", "min_probability", "max_sources"})
+        """Settings that choose translations: arguments of `engine.aligned.matched_words`."""
+        return self.model_dump(include={"translations_by", "min_probability", "max_sources", "words"})
+
+    @property
+    def counting(self) -> dict[str, Any]:
+        """Settings that decide what is counted: arguments of `engine.aligned.numbered`."""
+        return self.translations | {"unit": self.align_unit}
+
+    @property
+    def n_ranks(self) -> int:
+        """Ranks of translations that are told apart in the counts."""
+        return max(self.n_best, RANKS)
 
     @property
     def alignment(self) -> dict[str, Any]:
         """Definition of an aligned pair: arguments of `engine.calign.aligned`."""
-        names = {"theta_align", "min_types", "min_types_of", "max_size_gap", "size_rule", "comparison"}
+        names = {"n_best", "theta_align", "min_types", "min_types_of", "max_size_gap", "size_rule", "comparison"}
         return self.model_dump(include=names)
 
     @property
@@ -199,8 +220,21 @@ REFERENCE_METRICS = {
     "size_rule": "source",
     "min_types_of": "source",
     "translations_by": "file",
+    "words": "before_bars",
 }
 """What the published scripts do otherwise than the paper."""
+
+
+def sides(stack: str) -> tuple[str, str]:
+    """Stacks of the source and of the target concepts.
+
+    Examples
+    --------
+    >>> sides("encoder"), sides("encoder-decoder")
+    (('encoder', 'encoder'), ('encoder', 'decoder'))
+    """
+    one, _, other = stack.partition("-")
+    return one, other or one
 
 
 class Study(Section):
@@ -220,6 +254,8 @@ class Study(Section):
     """Which occurrences are studied."""
     links: Links = Links()
     """Word alignment."""
+    dictionary: Dictionary = Dictionary()
+    """Translations."""
     activations: Activations = Activations()
     """Word vectors."""
     concepts: Concepts = Concepts()
@@ -275,6 +311,16 @@ class Study(Section):
         return self
 
     @property
+    def mixed_directions(self) -> tuple[tuple[str, str, str], ...]:
+        """Language set, source and target of every direction within mixed text."""
+        return tuple(
+            ("+".join(group), source, target)
+            for group in self.language_sets
+            for source, target in self.directions
+            if {source, target} <= {*group}
+        )
+
+    @property
     def read_languages(self) -> tuple[str, ...]:
         """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source.
 
@@ -284,6 +330,17 @@ class Study(Section):
             return tuple(self.corpus.files)[: None if self.pairs else 1]
         used = {language for group in (*self.pairs, *self.language_sets) for language in group}
         return tuple(language for language in self.corpus.files if language in used)
+
+    @property
+    def alignment_stacks(self) -> tuple[str, ...]:
+        """Stacks between which CALIGN is computed: each with itself, and each of two with the other."""
+        stacks = self.activations.stacks
+        return stacks if len(stacks) == 1 else (*stacks, "encoder-decoder", "decoder-encoder")
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """Source and target of every pair, both ways."""
+        return tuple(direction for s, t in self.pairs for direction in ((s, t), (t, s)))
 
     def decoder_source(self, language: str) -> str:
         """Language that the encoder reads while the decoder of an encoder-decoder model reads `language`.
@@ -321,52 +378,3 @@ def digest(*parts: Any) -> str:
     """
     text = json.dumps([p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def parse(model: type[BaseModel], values: Any, where: str) -> Any:
-    """Validate a mapping read from a file; every problem is named with its key, and a typing slip with the nearest key.
-
-    Raises
-    ------
-    InputError
-        The message lists all problems at once.
-    """
-    if not isinstance(values, Mapping):
-        raise InputError(f"{where}: expected a mapping of keys to values, found {type(values).__name__}")
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        lines = [_explain(model, problem) for problem in error.errors()]
-        raise InputError("\n".join([f"{where}: {len(lines)} problem(s)", *lines])) from error
-
-
-def _explain(model: type[BaseModel], problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location) or "(whole file)"
-    if problem["type"] == "extra_forbidden":
-        known = _keys(model, location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"  {key}: unknown key; {hint}"
-    if problem["type"] == "missing":
-        return f"  {key}: required, but not given"
-    message = re.sub(r"^Value error, ", "", problem["msg"])
-    found = problem.get("input")
-    if problem["type"] == "string_pattern_mismatch":
-        message = "a name begins with a letter or digit and holds only letters, digits and _ . -"
-    if problem["type"] == "string_type" and isinstance(found, bool | int | float):
-        message = "expected text; YAML reads some words, such as no, as something else: write it in quotes"
-    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool | None) else ""
-    return f"  {key}: {message}{shown}"
-
-
-def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Field names of the section at a location of the file."""
-    schema: Any = model.model_json_schema()
-    node = schema
-    for part in location:
-        entries = list(node.get("patternProperties", {}).values())  # a mapping from names to sections
-        node = node.get("properties", {}).get(part) or (entries[0] if entries else {})
-        while "$ref" in node:
-            node = schema["$defs"][node["$ref"].split("/")[-1]]
-    return sorted(node.get("properties", {}))

@@ -8,7 +8,8 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.calign import aligned, calign, count_aligned, matched_words, translations, with_reverse
+from engine.aligned import count_aligned, matched_words, ranks
+from engine.calign import aligned, calign, union, with_reverse
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
@@ -80,7 +81,10 @@ def counts_dataset(of_pairs: Any, source: Any, target: Any) -> xr.Dataset:
     return ALIGNED_TYPES.create(
         {
             "layer": np.array([3], np.int32),
-            "aligned_types": np.array(of_pairs, np.int32)[None],
+            "rank": np.arange(10, dtype=np.int32),
+            "aligned_types": np.array([of_pairs, *[np.zeros_like(of_pairs)] * 9], np.int32)[:, None],
+            "source_size": np.array(source, np.int32)[None],
+            "target_size": np.array(target, np.int32)[None],
             "source_types": np.array(source, np.int32)[None],
             "target_types": np.array(target, np.int32)[None],
         }
@@ -120,7 +124,7 @@ def count(drawn: dict[str, Any]) -> tuple[xr.Dataset, list[tuple[list[set[int]],
         labels["source"],
         labels["target"],
         ranked(drawn["dictionary"]),
-        n_best=drawn["n_best"],
+        n_ranks=TYPES + 2,
     )
     return found, list(zip(sets["source"], sets["target"], strict=True))
 
@@ -130,11 +134,11 @@ def test_count_aligned__equals_the_loops_of_section_2_2(drawn: dict[str, Any]) -
     found, layers = count(drawn)
     for at, (source, target) in enumerate(layers):
         expected = [[metrics.aligned_types(s, t, drawn["dictionary"], drawn["n_best"]) for t in target] for s in source]
-        assert found.aligned_types[at].values.tolist() == expected
+        assert found.aligned_types[: drawn["n_best"], at].values.sum(axis=0).tolist() == expected
         assert found.source_types[at].values.tolist() == [len(s) for s in source]
         assert found.target_types[at].values.tolist() == [len(t) for t in target]
     assert found.attrs["source"] == "de"
-    assert found.attrs["n_best"] == drawn["n_best"]
+    assert found.attrs["unit"] == "type"
 
 
 hundredths = st.integers(0, 100).map(lambda n: n / 100)
@@ -145,7 +149,7 @@ def test_calign__equals_the_loops_of_sections_2_2_and_3_3(
     drawn: dict[str, Any], theta: float, least: int, gap: float
 ) -> None:
     counts, layers = count(drawn)
-    found = calign(counts, theta_align=theta, min_types=least, max_size_gap=gap)
+    found = calign(counts, n_best=drawn["n_best"], theta_align=theta, min_types=least, max_size_gap=gap)
     for at, (source, target) in enumerate(layers):
         expected = metrics.calign(source, target, drawn["dictionary"], drawn["n_best"], theta, least, gap)
         assert {name: found[name].values[at] for name in FIELDS} == expected
@@ -256,9 +260,9 @@ def test_matched_words__pairs_of_the_n_best() -> None:
 ENTRIES = [("a", "x", 0.7, 7), ("a", "y", 0.3, 3), ("b", "x", 0.9, 9), ("b", "z", 0.1, 1), ("c", "x", 1.0, 1)]
 
 
-def kept_pairs(dictionary: xr.Dataset, **rules: Any) -> set[tuple[str, str]]:
+def kept_pairs(dictionary: xr.Dataset, *, n_best: int, **rules: Any) -> set[tuple[str, str]]:
     """Word pairs of the entries that count."""
-    kept = translations(dictionary, **rules)
+    kept = ranks(dictionary, **rules) < n_best
     return {
         (dictionary.source_form.values[s], dictionary.target_form.values[t])
         for s, t in zip(dictionary.source_type.values[kept], dictionary.target_type.values[kept], strict=True)
@@ -277,7 +281,7 @@ def kept_pairs(dictionary: xr.Dataset, **rules: Any) -> set[tuple[str, str]]:
         ({"n_best": 1, "min_probability": 0.8}, ["bx", "cx"]),
     ],
 )
-def test_translations__rules(rules: dict[str, Any], expected: list[str]) -> None:
+def test_ranks__rules(rules: dict[str, Any], expected: list[str]) -> None:
     dictionary = dictionary_dataset(ENTRIES, file_order=[1, 0, 0, 1, 0])
     assert sorted(s + t for s, t in kept_pairs(dictionary, **rules)) == expected
 
@@ -288,9 +292,7 @@ entry = st.tuples(
 
 
 @given(st.lists(entry, unique_by=lambda one: one[:2]), st.integers(1, 4))
-def test_translations__a_cap_keeps_the_sources_with_most_links(
-    entries: list[tuple[str, str, float, int]], most: int
-) -> None:
+def test_ranks__a_cap_keeps_the_sources_with_most_links(entries: list[tuple[str, str, float, int]], most: int) -> None:
     expected = set()
     for word in "wxyz":
         of_word = sorted((-n, -p, s) for s, t, p, n in entries if t == word)
@@ -304,10 +306,10 @@ def test_count_aligned__a_dictionary_of_the_other_direction_is_refused() -> None
     sides = concepts_dataset(labels, one, 1), concepts_dataset(labels, other, 1)
     turned = dictionary_dataset([(t, s, 1.0, 1) for s, t in zip(one, other, strict=True)])
     with pytest.raises(InputError, match="0 of 40 words in its own direction and 40 the other way round"):
-        count_aligned(*sides, labels, labels, turned, n_best=1)
+        count_aligned(*sides, labels, labels, turned, n_ranks=1)
     strange = dictionary_dataset([("q", "r", 1.0, 1)])
     with pytest.raises(InputError, match="knows none of the 40 words"):
-        count_aligned(*sides, labels, labels, strange, n_best=1)
+        count_aligned(*sides, labels, labels, strange, n_ranks=1)
 
 
 REFERENCE = {"comparison": "more_than", "size_rule": "source", "min_types_of": "source"}
@@ -316,7 +318,8 @@ REFERENCE = {"comparison": "more_than", "size_rule": "source", "min_types_of": "
 @given(studies(), st.integers(0, 10), st.integers(0, 4), st.integers(0, 10))
 def test_aligned__reference_equals_the_script_by_loops(drawn: dict[str, Any], theta: int, least: int, gap: int) -> None:
     counts, layers = count(drawn)
-    found = aligned(counts, theta_align=theta / 10, min_types=least, max_size_gap=gap / 10, **REFERENCE)
+    rules = {"n_best": drawn["n_best"], "theta_align": theta / 10, "min_types": least, "max_size_gap": gap / 10}
+    found = aligned(counts, **rules, **REFERENCE)
     for at, (source, target) in enumerate(layers):
         for i, s in enumerate(source):
             for j, t in enumerate(target):
@@ -352,3 +355,43 @@ def test_calign__mutual_is_symmetric(drawn: dict[str, Any], theta: float, least:
     assert found.mutual_concepts.values.tolist() == both.any(axis=2).sum(axis=1).tolist()
     found = calign(with_reverse(back, there), **rules)
     assert found.mutual_concepts.values.tolist() == both.any(axis=1).sum(axis=1).tolist()
+
+
+@given(studies(), hundredths, st.integers(0, 3))
+def test_calign__some_concept_in_another_language_is_in_one_of_them(
+    drawn: dict[str, Any], theta: float, least: int
+) -> None:
+    counts, _ = count(drawn)
+    other = counts.isel(target_concept=[2, 0]).assign(aligned_types=counts.aligned_types.isel(target_concept=[1, 0]))
+    rules = {"theta_align": theta, "min_types": least, "n_best": drawn["n_best"]}
+    either = np.concatenate([aligned(counts, **rules), aligned(other, **rules)], axis=2)
+    found = calign(union([counts, other]), **rules)
+    assert found.aligned_concepts.values.tolist() == either.any(axis=2).sum(axis=1).tolist()
+    assert found.matched_targets.values.tolist() == either.any(axis=1).sum(axis=1).tolist()
+
+
+def test_aligned__more_translations_than_were_counted_are_refused() -> None:
+    with pytest.raises(InputError, match="n_best is 11, and translations were counted up to 10"):
+        aligned(counts_dataset([[1]], [1], [1]), n_best=11)
+
+
+def test_count_aligned__tokens_by_loops() -> None:
+    words = ["a", "a", "a", "b", "c"]
+    labels = np.array([[0, 0, 0, 0, 0]], np.int32)
+    one = concepts_dataset(labels, words, 1)
+    other = concepts_dataset(np.array([[0, 1]], np.int32), ["x", "y"], 2)
+    dictionary = dictionary_dataset([("a", "x", 1.0, 1), ("b", "y", 1.0, 1)])
+    found = count_aligned(one, other, labels, np.array([[0, 1]]), dictionary, unit="token")
+    assert found.aligned_types.values[0].tolist() == [[[3, 1]]]
+    assert (found.source_size.values.tolist(), found.source_types.values.tolist()) == ([[5]], [[3]])
+    assert aligned(found, theta_align=0.6, min_types=0, max_size_gap=0.8).tolist() == [[[True, False]]]
+
+
+def test_count_aligned__words_may_end_at_bars() -> None:
+    labels = np.array([[0, 0]], np.int32)
+    one, other = concepts_dataset(labels, ["a|||b", "a"], 1), concepts_dataset(labels, ["x", "y|||"], 1)
+    dictionary = dictionary_dataset([("a", "y", 1.0, 1)])
+    whole = count_aligned(one, other, labels, labels, dictionary)
+    cut = count_aligned(one, other, labels, labels, dictionary, words="before_bars")
+    assert (whole.aligned_types.sum(), whole.source_types.item()) == (0, 2)
+    assert (cut.aligned_types.sum(), cut.source_types.item()) == (1, 1)

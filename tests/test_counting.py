@@ -28,44 +28,84 @@ def columns(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
 @given(tokens)
 def test_membership__is_the_set_of_types_of_each_concept(pairs: list[tuple[int, int]]) -> None:
     found = membership(*columns(pairs), K, TYPES)
-    assert found.dtype == bool
     expected = metrics.concepts_of(*columns(pairs), K)
     assert [set(np.flatnonzero(row).tolist()) for row in found.toarray()] == expected
     assert np.diff(found.indptr).tolist() == [len(concept) for concept in expected]
+    assert (found.data == 1).all()
+
+
+@given(tokens)
+def test_membership__counts_tokens_where_wanted(pairs: list[tuple[int, int]]) -> None:
+    found = membership(*columns(pairs), K, TYPES, tokens=True)
+    assert found.toarray().tolist() == [[pairs.count((c, t)) for t in range(TYPES)] for c in range(K)]
+
+
+def entries_of(dictionary: dict[int, list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source type, target type and rank of each translation."""
+    rows = [(s, t, rank) for s, found in dictionary.items() for rank, t in enumerate(found)]
+    table = np.array(rows, np.int32).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+@given(tokens, tokens, translations, st.integers(1, 7))
+def test_aligned_types__up_to_each_rank_equals_the_loops_of_section_2_2(
+    source: list[tuple[int, int]], target: list[tuple[int, int]], dictionary: dict[int, list[int]], ranks: int
+) -> None:
+    sides = [membership(*columns(side), K, TYPES) for side in (source, target)]
+    found = aligned_types(*sides, entries_of(dictionary), ranks).cumsum(axis=0)
+    of_source, of_target = (metrics.concepts_of(*columns(side), K) for side in (source, target))
+    for rank in range(ranks):
+        expected = [[metrics.aligned_types(s, t, dictionary, rank + 1) for t in of_target] for s in of_source]
+        assert found[rank].tolist() == expected
 
 
 @given(tokens, tokens, translations)
-def test_aligned_types__equals_the_loops_of_section_2_2(
+def test_aligned_types__several_translations_of_rank_0_count_as_one(
     source: list[tuple[int, int]], target: list[tuple[int, int]], dictionary: dict[int, list[int]]
 ) -> None:
-    table = np.zeros((TYPES, TYPES), bool)
-    for one, others in dictionary.items():
-        table[one, others] = True
-    found = aligned_types(
-        membership(*columns(source), K, TYPES), sparse.csr_array(table), membership(*columns(target), K, TYPES)
-    )
-    of_source, of_target = (metrics.concepts_of(*columns(side), K) for side in (source, target))
-    expected = [[metrics.aligned_types(s, t, dictionary, TYPES) for t in of_target] for s in of_source]
-    assert found.tolist() == expected
+    sides = [membership(*columns(side), K, TYPES) for side in (source, target)]
+    one, other, rank = entries_of(dictionary)
+    found = aligned_types(*sides, (one, other, np.zeros_like(rank)), 1)
+    assert found.tolist() == aligned_types(*sides, (one, other, rank), 9).sum(axis=0, keepdims=True).tolist()
 
 
-def test_aligned_types__256_shared_translations_count_as_one_type() -> None:
-    # with int8 products 256 would be 0 and 200 would be -56
-    for shared in (127, 128, 200, 255, 256, 257, 512, 65536):
-        one = sparse.csr_array(np.ones((1, 1), bool))
-        found = aligned_types(
-            one, sparse.csr_array(np.ones((1, shared), bool)), sparse.csr_array(np.ones((1, shared), bool))
-        )
-        assert found.tolist() == [[1]], shared
+def test_aligned_types__ranks_are_told_apart_to_the_500th() -> None:
+    sides = [sparse.csr_matrix(np.ones((1, 1))), sparse.csr_matrix(np.eye(500))]
+    at = np.arange(500)
+    found = aligned_types(*sides, (np.zeros(500, np.int32), at, at), 500)
+    assert (found[:, 0] == np.eye(500)).all()
+    everything = sparse.csr_matrix(np.ones((1, 500)))
+    for first in (0, 7, 498):
+        found = aligned_types(sides[0], everything, (np.zeros(500 - first, np.int32), at[first:], at[first:]), 500)
+        assert np.flatnonzero(found[:, 0, 0]).tolist() == [first]
+
+
+def test_aligned_types__hundreds_of_shared_translations_count_as_one_type() -> None:
+    for shared in (127, 255, 256, 257, 65536):
+        one, other = sparse.csr_matrix(np.ones((1, 1))), sparse.csr_matrix(np.ones((1, shared)))
+        entries = np.zeros(shared, np.int32), np.arange(shared), np.zeros(shared, np.int32)
+        assert aligned_types(one, other, entries, 1).tolist() == [[[1]]], shared
 
 
 def test_aligned_types__300_aligned_types_are_300() -> None:
-    found = aligned_types(
-        sparse.csr_array(np.ones((1, 300), bool)),
-        sparse.csr_array(np.ones((300, 1), bool)),
-        sparse.csr_array(np.ones((1, 1), bool)),
-    )
-    assert found.tolist() == [[300]]
+    one, other = sparse.csr_matrix(np.ones((1, 300))), sparse.csr_matrix(np.ones((1, 1)))
+    zeros = np.zeros(300, np.int32)
+    assert aligned_types(one, other, (np.arange(300), zeros, zeros), 1).tolist() == [[[300]]]
+
+
+def test_aligned_types__more_types_than_a_block() -> None:
+    rng = np.random.default_rng(0)
+    n, k = 150_000, 7
+    labels, types = rng.integers(0, k, (2, n)), rng.permutation(n)
+    sides = [membership(of_side, types, k, n) for of_side in labels]
+    entries = np.arange(n, dtype=np.int32), rng.integers(0, n, n), rng.integers(0, 3, n)
+    found = aligned_types(*sides, entries, 3)
+    of_type = [np.empty(n, np.int64), np.empty(n, np.int64)]
+    for of_side, concept in zip(labels, of_type, strict=True):
+        concept[types] = of_side
+    expected = np.zeros((3, k, k), np.int64)
+    np.add.at(expected, (entries[2], of_type[0], of_type[1][entries[1]]), 1)
+    assert (found == expected).all()
 
 
 @given(

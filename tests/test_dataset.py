@@ -13,11 +13,21 @@ from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.dataset import FORMAT_VERSION, Schema, Variable
 from schemas.errors import InputError, SchemaError
 from schemas.links import DICTIONARY, LINKS
-from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
+from schemas.results import (
+    CALIGN,
+    CALIGN_MATRIX,
+    CALIGN_SWEEPS,
+    COLAP,
+    COLAP_OF_STORES,
+    COLAP_SWEEPS,
+    CROSS,
+    STATISTICS,
+)  # fmt: skip
 
 ALL = [
     CORPUS, SELECTION, LINKS, DICTIONARY, ACTIVATIONS, CONCEPTS, CONCEPT_STATISTICS, ASSIGNMENTS,
     ALIGNED_TYPES, LANGUAGE_COUNT, CALIGN, COLAP, STATISTICS, *CALIGN_SWEEPS.values(), *COLAP_SWEEPS.values(),
+    CALIGN_MATRIX, COLAP_OF_STORES, CROSS,
 ]  # fmt: skip
 SIZES = {dim: i for i, dim in enumerate(sorted({d for s in ALL for v in s.variables for d in v.dims}), 2)}
 

@@ -136,11 +136,28 @@ def test_run__keeps_vectors_once_and_clusters_those_of_each_pair(finished: Small
                 distance = concepts.distance.values[0, layer, labels == k]
                 np.testing.assert_allclose(distance, np.sqrt(squared[:, k]), rtol=1e-4, atol=1e-5)
     counts = opened(finished, "counts", "tiny", "encoder", "en-de.zarr")
-    types = [set() for _ in range(3)]  # type: list[set[str]]
+    types: list[set[str]] = [set() for _ in range(3)]
     concepts = opened(finished, "concepts", "tiny", "encoder", "en@de-en.zarr")
     for k, word in zip(concepts.concept.values[0, 0].tolist(), concepts.word.values.tolist(), strict=True):
         types[k].add(word)
     assert counts.source_types.values[0].tolist() == [len(of) for of in types]
+
+
+def test_calign__compares_the_concepts_of_a_pair(
+    finished: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = xr.open_datatree(str(finished.directory / "results.zarr"), engine="zarr", consolidated=False)
+    of_study = results["calign"].to_dataset().sel(checkpoint="tiny", stack="encoder", source="en", target="fr")
+    assert sorted(results["calign"].to_dataset().target.values.tolist()) == ["de", "en", "fr"]  # not all together
+    capsys.readouterr()
+    chosen = ("--source", "en", "--target", "fr")
+    assert call(monkeypatch, "calign", finished.file, *chosen, "--json") == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert [row["calign"] for row in layers] == pytest.approx(of_study.calign.values.tolist())
+    assert call(monkeypatch, "calign", finished.file, *chosen, "--target", "de") == 2
+    assert "name one --target" in capsys.readouterr().err
+    assert call(monkeypatch, "calign", finished.file, "--source", "en", "--target", "en") == 2
+    assert "name two stores of concepts in place of the study" in capsys.readouterr().err
 
 
 def test_plan__says_that_links_select(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from engine.calign import calign
-from engine.colap import UNITS, colap
+from engine import calign, colap
+from engine.colap import UNITS
 from engine.results import SWEEPS, assemble, save, scores
 from schemas import study
-from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
+from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT, RANKS
 from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
 
 THRESHOLDS = {"theta_align": 0.5, "min_types": 2, "max_size_gap": 0.4}
@@ -23,8 +23,17 @@ def aligned_counts(layers: list[int], seed: int, k: int = 9) -> xr.Dataset:
     draw = np.random.default_rng(seed)
     source, target = (draw.integers(0, 9, (len(layers), k)).astype(np.int32) for _ in range(2))
     part = (source[:, :, None] * draw.random((len(layers), k, k)) ** 0.5).round().astype(np.int32)
+    up_to = (part * (np.arange(1, RANKS + 1) / RANKS)[:, None, None, None] ** 0.2).round().astype(np.int32)
     return ALIGNED_TYPES.create(
-        {"layer": np.array(layers, np.int32), "aligned_types": part, "source_types": source, "target_types": target}
+        {
+            "layer": np.array(layers, np.int32),
+            "rank": np.arange(RANKS, dtype=np.int32),
+            "aligned_types": np.diff(up_to, prepend=np.zeros_like(up_to[:1]), axis=0),
+            "source_size": source,
+            "target_size": target,
+            "source_types": source,
+            "target_types": target,
+        }
     )
 
 
@@ -59,14 +68,14 @@ OVERLAP = [
 
 
 def test_scores__lays_out_single_calls_and_nothing_else() -> None:
-    found = scores(CALIGN, ALIGNMENT, calign, **THRESHOLDS)
+    found = scores(CALIGN, ALIGNMENT, calign.score, **THRESHOLDS)
     assert found.layer.values.tolist() == [0, 2, 5]
     assert found.checkpoint.values.tolist() == ["base", "tuned"]
     assert found.source.values.tolist() == ["de", "en"]
     assert found.target.values.tolist() == ["en", "de"]
     studied = 0
     for part, counts in ALIGNMENT:
-        alone = calign(counts, **THRESHOLDS)
+        alone = calign.calign(counts, **THRESHOLDS)
         assert alone.calign.values.any()
         here = found.sel(part).sel(layer=counts.layer)
         for name in alone:
@@ -79,20 +88,20 @@ def test_scores__lays_out_single_calls_and_nothing_else() -> None:
 
 
 def test_scores__overlap_of_parts_with_other_layers() -> None:
-    found = scores(COLAP, OVERLAP, colap, theta_overlap=0.3, unit="type")
+    found = scores(COLAP, OVERLAP, colap.score, theta_overlap=0.3, unit="type")
     assert found.layer.values.tolist() == [0, 1, 2]
     for part, counts in OVERLAP:
         here = found.sel(part)
-        np.testing.assert_array_equal(here.sel(layer=counts.layer).colap, colap(counts, unit="type").colap)
+        np.testing.assert_array_equal(here.sel(layer=counts.layer).colap, colap.colap(counts, unit="type").colap)
         assert here.colap.notnull().sum() == counts.sizes["layer"]
 
 
 @pytest.mark.parametrize("swept", list(CALIGN_SWEEPS))
 def test_scores__sweeps_equal_single_calls(swept: str) -> None:
-    found = scores(CALIGN_SWEEPS[swept], ALIGNMENT, calign, **(THRESHOLDS | {swept: SWEEPS[swept]}))
+    found = scores(CALIGN_SWEEPS[swept], ALIGNMENT, calign.score, **(THRESHOLDS | {swept: SWEEPS[swept]}))
     assert found[swept].values.tolist() == list(SWEEPS[swept])
     for (part, counts), value in product(ALIGNMENT, SWEEPS[swept]):
-        alone = calign(counts, **(THRESHOLDS | {swept: value}))
+        alone = calign.calign(counts, **(THRESHOLDS | {swept: value}))
         here = found.sel(part).sel({swept: value}).sel(layer=counts.layer)
         for name in alone:
             np.testing.assert_array_equal(here[name], alone[name])
@@ -101,10 +110,10 @@ def test_scores__sweeps_equal_single_calls(swept: str) -> None:
 
 def test_scores__sweep_of_the_overlap() -> None:
     schema = COLAP_SWEEPS["theta_overlap"]
-    found = scores(schema, OVERLAP, colap, theta_overlap=SWEEPS["theta_overlap"], unit="token")
+    found = scores(schema, OVERLAP, colap.score, theta_overlap=SWEEPS["theta_overlap"], unit="token")
     for (part, counts), value in product(OVERLAP, SWEEPS["theta_overlap"]):
         here = found.sel(part).sel(theta_overlap=value, layer=counts.layer)
-        np.testing.assert_array_equal(here.colap, colap(counts, theta_overlap=value).colap)
+        np.testing.assert_array_equal(here.colap, colap.colap(counts, theta_overlap=value).colap)
 
 
 def test_sweeps__hold_the_thresholds_of_the_paper() -> None:
@@ -128,12 +137,12 @@ def statistics() -> dict[str, Any]:
 
 def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: dict[str, Any]) -> None:
     metrics = study.Metrics(theta_align=0.5, min_types=2, overlap_unit="type")
-    tree = assemble(ALIGNMENT, OVERLAP, calign, colap, metrics, statistics, study="{}")
+    tree = assemble(ALIGNMENT, OVERLAP, [], calign.score, colap.score, calign.score, metrics, statistics, study="{}")
     save(str(tmp_path / "results.zarr"), tree)
     with xr.open_datatree(tmp_path / "results.zarr", engine="zarr", consolidated=False, chunks=None) as found:
         assert {node.path for node in found.subtree if node.has_data} == {
             "/calign", "/colap", "/statistics", "/sweeps/calign_by_theta_align", "/sweeps/calign_by_min_types",
-            "/sweeps/calign_by_max_size_gap", "/sweeps/colap_by_theta_overlap",
+            "/sweeps/calign_by_n_best", "/sweeps/calign_by_max_size_gap", "/sweeps/colap_by_theta_overlap",
         }  # fmt: skip
         for node in tree.subtree:
             xr.testing.assert_identical(found[node.path].to_dataset().load(), node.to_dataset().load())

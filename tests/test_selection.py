@@ -25,8 +25,8 @@ from engine.selection import (
 from schemas.corpus import CLUSTERED, CORPUS, SELECTION
 from schemas.errors import InputError
 from schemas.links import LINKS
+from schemas.parse import parse
 from schemas.selection import Selection
-from schemas.study import parse
 from tests.oracles.texts import corpus, selected, selected_links
 from tests.small_texts import blocks, joined, parallel, write
 

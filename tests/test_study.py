@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from schemas.errors import InputError
 from schemas.machine import Machine
-from schemas.study import Activations, Concepts, Metrics, Study, digest, parse
+from schemas.parse import parse
+from schemas.study import Activations, Concepts, Metrics, Study, digest
 
 SMALL: dict[str, Any] = {
     "corpus": {"files": {"de": "de.txt", "fr": "fr.txt", "en": "en.txt"}},

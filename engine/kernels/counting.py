@@ -1,7 +1,6 @@
-"""Counts behind CALIGN and COLAP: boolean sparse products and bincounts.
+"""Counts behind CALIGN and COLAP: sparse products and bincounts."""
 
-Products are boolean: with int8 entries, 256 shared translations would add up to 0 (Section 2.2 asks only whether any).
-"""
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,40 +8,83 @@ from scipy import sparse
 
 
 def membership(
-    concepts: NDArray[np.integer], types: NDArray[np.integer], n_concepts: int, n_types: int
-) -> sparse.csr_array:
-    """Boolean (concept, type): whether a token of the type lies in the concept; tokens of concept -1 are left out."""
+    concepts: NDArray[np.integer],
+    types: NDArray[np.integer],
+    n_concepts: int,
+    n_types: int,
+    *,
+    tokens: bool = False,
+) -> sparse.csr_matrix:
+    """Float32 (concept, type): 1 where a token of the type lies in the concept, or how many do with `tokens`.
+
+    Tokens of concept -1 are left out.
+    """
     kept = concepts >= 0
-    pairs = np.unique(concepts[kept].astype(np.int64) * n_types + types[kept])
-    return sparse.csr_array(
-        (np.ones(len(pairs), bool), (pairs // n_types, pairs % n_types)), shape=(n_concepts, n_types)
-    )
+    pairs, count = np.unique(concepts[kept].astype(np.int64) * n_types + types[kept], return_counts=True)
+    values = (count if tokens else np.ones(len(pairs))).astype(np.float32)
+    return sparse.csr_matrix((values, (pairs // n_types, pairs % n_types)), shape=(n_concepts, n_types))
+
+
+_BLOCK = 1 << 16
+"""Source types at once: about ten of their translations lie in a few concepts each, which takes tens of MB."""
 
 
 def aligned_types(
-    source: sparse.csr_array, dictionary: sparse.csr_array, target: sparse.csr_array
+    source: sparse.csr_matrix,
+    target: sparse.csr_matrix,
+    entries: tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]],
+    ranks: int,
+    xp: Any = np,
+    matrices: Any = sparse,
 ) -> NDArray[np.int32]:
-    """Types of each source concept with a translation in each target concept (A_Cs of Section 2.2).
+    """Types of each source concept with a translation in each target concept, by the rank of the best one.
+
+    The sum over ranks below N is A_Cs of Section 2.2 for N-best translations. The best rank comes out of one sparse
+    product: entries weigh 4^-rank, an entry of a source type has its rank alone, and the sum of all worse ones is less
+    than half of the best, so that the exponent of a sum tells it.
 
     Parameters
     ----------
     source, target
-        Boolean (concept, type) memberships.
-    dictionary
-        Boolean (source type, target type): T(w_s, w_t) > 0 among the N-best.
+        (concept, type) memberships; values of the source are what a type counts.
+    entries
+        Source type, target type and rank (entry) of the translations; only rank 0 may hold several of a source type.
+        Those with a rank not below `ranks` are left out.
+    ranks
+        Ranks that are told apart, at most 500.
+    xp, matrices
+        Modules of arrays and of sparse matrices on them: numpy and scipy.sparse, or cupy and cupyx.scipy.sparse.
 
     Returns
     -------
-    (source_concept, target_concept) int32 counts of source types.
+    (rank, source_concept, target_concept) counts. Sums in float32 are exact up to 2^24 in a concept.
 
     Examples
     --------
-    >>> one = sparse.csr_array(np.array([[True, True]]))
-    >>> aligned_types(one, sparse.csr_array(np.array([[True], [False]])), sparse.csr_array(np.array([[True]])))
-    array([[1]], dtype=int32)
+    >>> one, two = sparse.csr_matrix(np.array([[1.0, 1.0]])), sparse.csr_matrix(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    >>> aligned_types(one, two, (np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0, 1, 0])), 2)[:, 0]
+    array([[1, 1],
+           [0, 1]], dtype=int32)
     """
-    reaches = dictionary @ target.T  # (source type, target concept), boolean: some translation lies in the concept
-    return (source.astype(np.int32) @ reaches.astype(np.int32)).toarray()
+    types, translation, rank = entries
+    kept = rank < ranks
+    n_concepts, n_source = source.shape
+    n_target = target.shape[0]
+    weights = xp.ldexp(xp.ones(int(kept.sum())), xp.asarray(-2 * rank[kept], dtype=xp.int32))
+    at = (xp.asarray(types[kept], dtype=xp.int32), xp.asarray(translation[kept], dtype=xp.int32))
+    dictionary = matrices.csr_matrix((weights, at), shape=(n_source, target.shape[1]))
+    concepts_of = matrices.csr_matrix(target.T.tocsr().astype(np.float64))
+    of_source = matrices.csc_matrix(source.tocsc())
+    found = xp.zeros((n_concepts, ranks * n_target), xp.int32)
+    for start in range(0, n_source, _BLOCK):
+        reached = dictionary[start : start + _BLOCK] @ concepts_of  # (source type, target concept)
+        best = xp.maximum((1 - xp.frexp(reached.data)[1]) // 2, 0)
+        column = best * n_target + reached.indices
+        ones = (xp.ones(len(column), xp.float32), column, reached.indptr)
+        by_rank = matrices.csr_matrix(ones, shape=(reached.shape[0], ranks * n_target))
+        found += (of_source[:, start : start + _BLOCK].tocsr() @ by_rank).toarray().astype(xp.int32)
+    counts = found.reshape(n_concepts, ranks, n_target).transpose(1, 0, 2)
+    return np.ascontiguousarray(counts if xp is np else counts.get())
 
 
 def language_count(

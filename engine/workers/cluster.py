@@ -72,6 +72,7 @@ class ClusterWorkers:
             if self._cluster is not None:
                 Thread(target=self._keep_whole, args=(self._cluster,), daemon=True).start()
         except (OSError, ValueError) as error:  # no answer; no worker; not an address
+            self.__exit__(None, None, None)  # a client left open would stay the one that Dask computes with
             raise InputError(
                 f"no Dask scheduler with a worker answers at {self._target} within {_ANSWER} ({error}); start them, "
                 "or correct the address in the machine file"
@@ -95,7 +96,8 @@ class ClusterWorkers:
         if hasattr(self, "_limits"):
             self._limits.restore_original_limits()
         self._ended.set()
-        self._client.close()
+        if hasattr(self, "_client"):
+            self._client.close()
         if self._cluster is not None:
             self._cluster.close()
 
