@@ -51,6 +51,8 @@ class Clustering:
     """Numbers of concepts."""
     dropped: int | None = None
     """Token of the selection that is left out."""
+    rows: tuple[str, ...] = ()
+    """Paths of the CLUSTERED datasets that name each source's tokens, where not all of them are in the selection."""
     stored: tuple[int, ...] = ()
     """Layers of the stores in their order, where they have others than are clustered."""
 
@@ -109,10 +111,11 @@ def setup(task: Clustering, settings: study.Concepts, **provenance: Any) -> None
 def _sources(key: Key, task: Clustering) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
     """Stores of a part: path, language, and its rows there."""
     start = 0
-    for path, language, stop in zip(task.sources, task.languages, task.stops, strict=True):
+    for number, (path, language, stop) in enumerate(zip(task.sources, task.languages, task.stops, strict=True)):
         low, high = max(key.start, start), min(key.stop, stop)
         if low < high:
-            yield path, language, np.arange(low - start, high - start)
+            within = np.arange(low - start, high - start)
+            yield path, language, store.read_rows(task.rows[number], "row", within) if task.rows else within
         start = stop
 
 
@@ -307,12 +310,10 @@ def _write_outcome(
 
 def last_present(task: Clustering) -> int | None:
     """The last token of a selection that has a vector; None where none has."""
-    start = (0, *task.stops)
-    for number in range(len(task.sources) - 1, -1, -1):
-        for a, b in reversed(shard_ranges(task.stops[number] - start[number], task.shard_tokens)):
-            present = store.read_rows(task.sources[number], "present", np.arange(a, b))
-            if present.any():
-                return int(start[number] + a + np.flatnonzero(present)[-1])
+    for key in reversed(task.keys(task.layers[:1])):
+        present = np.concatenate([store.read_rows(path, "present", rows) for path, _, rows in _sources(key, task)])
+        if present.any():
+            return int(key.start + np.flatnonzero(present)[-1])
     return None
 
 

@@ -1,221 +1,16 @@
-"""Corpus: parallel text files become one table of tokens and types; then some of the tokens are selected."""
+"""Corpus: parallel text files become one table of tokens and types."""
 
 import array
-import hashlib
 import json
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from engine import paths, store
-from engine.kernels.sampling import Spread, kept
-from engine.text import BLOCK, blocks, span
-from schemas import study
-from schemas.corpus import CORPUS, SELECTION
-from schemas.errors import InputError
-
-_READ = 2**20
-"""Bytes of a text that are read at once when it is compared."""
-
-_MARKS = "".join(re.escape(chr(c)) for c in range(0x300, 0xE01F0) if unicodedata.category(chr(c)).startswith("M"))
-_WORD = re.compile(rf"(?:[^\W_][{_MARKS}]*)+|(?:[^\w\s]|_)[{_MARKS}]*")
-
-
-def words(line: str, rule: str) -> list[str]:
-    """Words of a line of text, in Unicode's composed form (NFC).
-
-    Parameters
-    ----------
-    rule
-        `spaces`: the text is tokenised already; any Unicode white space divides. `regex`: runs of letters and digits,
-        and every other mark alone; combining marks stay with their letter.
-
-    Examples
-    --------
-    >>> words("L'été, déjà!", "regex")
-    ['L', "'", 'été', ',', 'déjà', '!']
-    """
-    line = unicodedata.normalize("NFC", line)
-    return line.split() if rule == "spaces" else _WORD.findall(line)
-
-
-class Content:
-    """What was read of a text: its length and hash, unpacked."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self.nbytes = 0
-
-    def add(self, data: bytes) -> None:
-        """Take the next bytes of the text."""
-        self._hash.update(data)
-        self.nbytes += len(data)
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the bytes so far."""
-        return self._hash.hexdigest()
-
-
-def read_sentences(path: str, rule: str, content: Content | None = None) -> Iterator[list[str]]:
-    """Sentences of a text file, one a line; `.gz` is unpacked.
-
-    Parameters
-    ----------
-    content
-        Takes every line that is read.
-
-    Raises
-    ------
-    InputError
-        No such file, invalid UTF-8, an empty sentence or no sentence at all; the message gives file, line, what was
-        found and the remedy.
-    """
-    if not _exists(path):
-        raise InputError(f"{path}: no such file; corpus.files names one text file for each language")
-    number = 0
-    with paths.unpacked(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if content is not None:
-                content.add(line)
-            try:
-                found = words(line.decode("utf-8-sig" if number == 1 else "utf-8"), rule)
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}, line {number}: byte {error.object[error.start]:#04x} at column {error.start} is not "
-                    "UTF-8; convert the file, for example with iconv -t UTF-8"
-                ) from error
-            if not found:
-                raise InputError(
-                    f"{path}, line {number}: empty sentence; a parallel text has a sentence on every line: remove "
-                    f"line {number} from the files of all languages"
-                )
-            yield found
-    if not number:
-        raise InputError(f"{path}: the file is empty; expected one sentence a line")
-
-
-def _exists(path: str) -> bool:
-    """Whether there is such a text file.
-
-    Raises
-    ------
-    InputError
-        It is a folder.
-    """
-    system, place = paths.filesystem(path)
-    if system.isdir(place):
-        raise InputError(f"{path}: a folder; corpus.files names one text file for each language")
-    return bool(system.exists(place))
-
-
-def compare_files(corpus: xr.Dataset, files: Mapping[str, str]) -> dict[str, str]:
-    """Say of the text file of each language whether it is still what the corpus was read from.
-
-    Returns
-    -------
-    By language: `same`; `grown`, the text that was read with further lines behind it; `changed`; or `gone`, no such
-    file. Only the unpacked text counts, so a file may be packed again.
-
-    Raises
-    ------
-    InputError
-        A file is a folder, or a damaged gzip file.
-    """
-    hashes, lengths = (json.loads(corpus.attrs.get(name, "{}")) for name in ("sha256", "bytes"))
-    return {
-        language: _compare(path, hashes[language], lengths[language]) if _exists(path) else "gone"
-        for language, path in files.items()
-        if language in hashes
-    }
-
-
-def _compare(path: str, sha256: str, nbytes: int) -> str:
-    content, last = Content(), b""
-    with paths.unpacked(path) as file:
-        while data := file.read(min(_READ, nbytes - content.nbytes)):
-            content.add(data)
-            last = data[-1:]
-        more = file.read(2)
-    if content.sha256 != sha256:
-        return "changed"
-    if not more:
-        return "same"
-    return "grown" if last == b"\n" or more[:1] == b"\n" or more == b"\r\n" else "changed"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of the text of a language (counts)."""
-
-    sentences: int
-    tokens: int
-    types: int
-    selected_tokens: int
-    selected_types: int
-
-
-def measure(files: Mapping[str, str], rule: str, selection: study.Selection) -> dict[str, Sizes]:
-    """Sizes of each language of a parallel text, with no more in memory than the counts of one language's types.
-
-    Raises
-    ------
-    InputError
-        What `write_corpus` and `write_selection` would raise.
-    """
-    sizes = {}
-    for language, path in files.items():
-        counts: Counter[str] = Counter()
-        sentences = 0
-        for sentence in read_sentences(path, rule):
-            counts.update(sentence)
-            sentences += 1
-        count = np.fromiter(counts.values(), np.int64, len(counts))
-        marked = kept(count, selection.min_count, selection.max_count)
-        sizes[language] = Sizes(
-            sentences, int(count.sum()), len(count), int(marked.sum()), int(np.count_nonzero(marked))
-        )
-    _check_parallel(files, [size.sentences for size in sizes.values()])
-    for language, size in sizes.items():
-        _check_selected(language, size.selected_tokens, selection)
-    return sizes
-
-
-def stored_sizes(corpus: xr.Dataset, selections: Mapping[str, xr.Dataset]) -> dict[str, Sizes]:
-    """Sizes of each language of a CORPUS dataset, given its SELECTION dataset; reads no tokens."""
-    sizes = {}
-    for number, (language, selection) in enumerate(selections.items()):
-        tokens, types = (span(corpus, language, unit) for unit in ("token", "type"))
-        sizes[language] = Sizes(
-            int(corpus.sentences.values[number]),
-            tokens.stop - tokens.start,
-            types.stop - types.start,
-            selection.sizes["token"],
-            int(selection.attrs["types"]),
-        )
-    return sizes
-
-
-def _check_parallel(files: Mapping[str, str], sentences: Sequence[int]) -> None:
-    if len(set(sentences)) > 1:
-        counts = ", ".join(f"{path}: {n}" for path, n in zip(files.values(), sentences, strict=True))
-        raise InputError(
-            f"the files of a parallel text must have equal numbers of lines, found {counts}; "
-            "line i of every file must be the same sentence"
-        )
-
-
-def _check_selected(language: str, tokens: int, rule: study.Selection) -> None:
-    if not tokens:
-        raise InputError(
-            f"selection.min_count {rule.min_count} leaves no word of language {language!r}; lower it or add text"
-        )
+from engine.sentences import Content, check_parallel, read_sentences
+from engine.text import BLOCK
+from schemas.corpus import CORPUS
 
 
 def write_corpus(path: str, files: Mapping[str, str], rule: str, *, block: int = BLOCK, **provenance: Any) -> None:
@@ -261,7 +56,7 @@ def _write_corpus(path: str, files: Mapping[str, str], rule: str, block: int, **
         sentences.append(len(starts) - 1)
         token_stop.append(len(columns["token_type"]))
         type_stop.append(len(columns["form"]))
-    _check_parallel(files, sentences)
+    check_parallel(files, sentences)
     for name, found in (("sentences", sentences), ("token_stop", token_stop), ("type_stop", type_stop)):
         store.write_region(path, name, np.array(found, np.int64))
     store.describe(
@@ -313,53 +108,3 @@ def _write_language(
     for column in (*columns.values(), starts):
         column.flush()
     columns["token_type"].replace(first_token, place.__getitem__)
-
-
-def write_selection(
-    path: str, corpus: xr.Dataset, language: str, rule: study.Selection, *, block: int = BLOCK, **provenance: Any
-) -> int:
-    """Select occurrences of a language's frequent types (Section 3.2) into a SELECTION dataset, replacing any there.
-
-    Parameters
-    ----------
-    corpus
-        CORPUS dataset, opened lazily; it is read twice, in blocks.
-    block
-        Tokens of a block, and values of a stored chunk (count).
-
-    Returns
-    -------
-    Number of tokens selected; the dataset's attribute `types` is the number of their types.
-
-    Raises
-    ------
-    InputError
-        No type is frequent enough.
-    """
-    tokens, types = (span(corpus, language, unit) for unit in ("token", "type"))
-    count = np.zeros(types.stop - types.start, np.int64)
-    for found in blocks(corpus, "token_type", tokens, block):
-        np.add.at(count, found - types.start, 1)
-    marked = kept(count, rule.min_count, rule.max_count)
-    total = int(marked.sum())
-    _check_selected(language, total, rule)
-    paths.remove(path)
-    store.setup(
-        path,
-        SELECTION,
-        {"token": 0},
-        {},
-        chunks={"token": block},
-        shards={},
-        rule=rule.model_dump_json(),
-        types=int(np.count_nonzero(marked)),
-        **provenance,
-    )
-    token_id = store.Growing(path, "token_id")
-    spread = Spread(count, rule.min_count, rule.max_count, rule.seed)
-    start = tokens.start
-    for found in blocks(corpus, "token_type", tokens, block):
-        token_id.extend(np.flatnonzero(spread.mark(found - types.start)) + start)
-        start += len(found)
-    token_id.flush()
-    return total

@@ -255,12 +255,10 @@ def describe(path: str, **attributes: Any) -> None:
 
 
 def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
-    """Rows of an array at increasing indices; reads the chunks that hold them, once each.
+    """Rows of an array at increasing indices along `axis`, which may repeat; reads what holds them shard by shard.
 
     Parameters
     ----------
-    rows
-        Increasing indices along `axis`.
     at
         A single index for each other dimension to fix, by name.
     """
@@ -268,12 +266,17 @@ def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0,
     names = [str(n) for n in array.metadata.dimension_names or ()]  # type: ignore[union-attr]
     if not len(rows):
         return np.empty((0, *[s for n, s in zip(names, array.shape, strict=True) if n not in at][1:]), array.dtype)
-    low, high = int(rows[0]), int(rows[-1]) + 1
-    region = tuple(slice(low, high) if i == axis else at.get(n, slice(None)) for i, n in enumerate(names))
-    with undamaged(f"{path}/{name}: rows {low}..{high}"):
-        block = np.asarray(array[region])
     kept = axis - sum(n in at for n in names[:axis])
-    return block if high - low == len(rows) else np.take(block, rows - low, axis=kept)
+    whole = bool((np.diff(rows) == 1).all())
+    shards = rows // (array.shards or array.chunks)[axis]
+    found = []
+    for some in np.split(rows, [] if whole else np.flatnonzero(np.diff(shards)) + 1):
+        low, high = int(some[0]), int(some[-1]) + 1
+        region = tuple(slice(low, high) if i == axis else at.get(n, slice(None)) for i, n in enumerate(names))
+        with undamaged(f"{path}/{name}: rows {low}..{high}"):
+            block = np.asarray(array[region])
+        found.append(block if whole else np.take(block, some - low, axis=kept))
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=kept)
 
 
 def save(path: str, schema: Schema, dataset: xr.Dataset, **provenance: Any) -> None:

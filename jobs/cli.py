@@ -23,12 +23,13 @@ from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, links_table, rows, size
 from jobs.progress import err, out, print_json, progress
 from jobs.run import are_current, check_text, records, run
+from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
 from jobs.sweep import sweep
 from schemas.errors import ColignError
 from schemas.machine import Machine
 from schemas.study import Study
-from schemas.task import Key, Record
+from schemas.task import Record
 
 app = typer.Typer(
     help="Measure whether a multilingual model keeps the same concepts for different languages.",
@@ -70,7 +71,7 @@ def plan(
     done, _ = records(context, grow=grow)
     if check_text(context, done, grow=grow):
         done = {}
-    text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
+    text = read_text(loaded, layout, done)
     planned = stages.stages(context, text, limits.memory_bytes)
     found = rows(planned, done)
     tasks = [task for stage in planned for task in stage.clusterings]
@@ -91,8 +92,15 @@ def plan(
     else:
         print_text(text)
         out.print(links_table(links, loaded.links.aligner))
-        print_disk(stages.disk(context, text))
+        if text.selected:
+            print_disk(stages.disk(context, text))
         print_stages(found, "projected peak of a worker")
+        if not text.selected:
+            out.print(
+                "vectors, concepts and counts: planned, and held against the machine, when the words are linked and "
+                "before any model runs, because the links select",
+                soft_wrap=True,
+            )
         if clusters:
             out.print(clustering_table(clusters))
         for task in {e.model: e for e in context.extractions.values()}.values():
@@ -107,7 +115,7 @@ def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None
     loaded, layout = files.load_study(study, out_dir)
     context = stages.context(loaded, layout, 1, Machine().memory_bytes)
     done, _ = records(context)
-    text = stages.read_text(loaded, layout, stored=str(Key("corpus")) in done)
+    text = read_text(loaded, layout, done)
     planned = stages.stages(context, text, Machine().memory_bytes)
     found: list[dict[str, int | str | float]] = []
     for row, stage in zip(rows(planned, done), planned, strict=True):
@@ -303,17 +311,13 @@ def busy_seconds(records: Sequence[Record]) -> float:
     return total
 
 
-def print_text(text: stages.Text) -> None:
+def print_text(text: Text) -> None:
     """Print the sizes of a text (as Tables 3 to 5 of the paper)."""
     table = Table("language", "sentences", "tokens", "types", "selected tokens", "selected types", title="text")
     for lang in text.tokens:
-        numbers = (
-            text.sentences,
-            text.tokens[lang],
-            text.types[lang],
-            text.selected_tokens[lang],
-            text.selected_types[lang],
-        )
+        numbers = [text.sentences, text.tokens[lang], text.types[lang]]
+        if text.selected:
+            numbers += [text.selected_tokens[lang], text.selected_types[lang]]
         table.add_row(lang, *(f"{n:,}" for n in numbers))
     out.print(table)
 

@@ -10,12 +10,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import paths, store
-from engine.corpus import read_sentences
 from engine.exchange.dictionaries import read, write
 from engine.exchange.dictionary_files import FORMATS, Format, counts_of, ending
 from engine.exchange.link_files import read_pharaoh
 from engine.exchange.stream import kind
 from engine.lexicon import best, count_words, folded
+from engine.sentences import read_sentences
 from jobs import files
 from jobs.options import is_study
 from jobs.progress import out as printed

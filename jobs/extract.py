@@ -21,7 +21,8 @@ from jobs.run import prepare, work
 from schemas.errors import InputError
 from schemas.machine import Machine
 from schemas.parse import parse
-from schemas.study import Activations, Checkpoint, Corpus, Selection, Study
+from schemas.selection import Selection
+from schemas.study import Activations, Checkpoint, Corpus, Study
 
 ALL = 2**62
 """More than any word occurs."""
@@ -117,6 +118,15 @@ def extract_vectors(
     words: Annotated[Literal["spaces", "regex"], typer.Option(help="How a line is cut into words.")] = "spaces",
     min_count: Annotated[int, typer.Option(help="Least occurrences of a word.")] = 1,
     max_count: Annotated[int | None, typer.Option(help="Occurrences of a word to keep (default: all).")] = None,
+    delete_above: Annotated[
+        int | None, typer.Option(help="Most occurrences of a word that is kept at all (default: any number).")
+    ] = None,
+    max_sentence_words: Annotated[
+        int | None, typer.Option(help="Words of a sentence at most; longer ones are left out first (default: any).")
+    ] = None,
+    sampling: Annotated[
+        Literal["seeded", "first"], typer.Option(help="Which occurrences are kept: spread evenly, or the first.")
+    ] = "seeded",
     machine: Annotated[
         str | None, typer.Option("--machine", "-m", help="Machine file (default: this process).")
     ] = None,
@@ -139,10 +149,15 @@ def extract_vectors(
         "too_long": too_long,
         "final_norm": final_norm,
     }
+    selection = {
+        "min_count": min_count,
+        "max_count": max_count or ALL,
+        "delete_above": delete_above,
+        "max_sentence_words": max_sentence_words,
+        "sampling": sampling,
+    }
     layout = Alone(f"{place.removesuffix('.zarr')}.text", place)
-    study = study_of(
-        model, text, source, settings, words, {"min_count": min_count, "max_count": max_count or ALL}
-    )  # fmt: skip
+    study = study_of(model, text, source, settings, words, selection)
     if store.attributes(place) is not None and store.attributes(layout.corpus) is None:
         raise InputError(f"{path}: is there already, without its {layout.root}; give another name with --out")
     projected = extract_into(place, study, files.load_machine(machine), grow=grow)

@@ -12,11 +12,11 @@ import numpy as np
 import typer
 
 from engine import paths, store
-from engine.corpus import read_sentences
 from engine.exchange.given_links import sentence_links
 from engine.exchange.link_files import Line, read_lines, write_pharaoh
 from engine.kernels.agreement import Agreement, agreement
 from engine.links import Pair, memory_needed, sample, sample_size, train
+from engine.sentences import read_sentences
 from jobs import files
 from jobs.clustering import PROCESS
 from jobs.convert import Force, Json, check_out

@@ -16,6 +16,7 @@ from engine.exchange import dictionaries
 from engine.exchange.stream import kind
 from jobs import files
 from jobs.layout import Layout
+from jobs.selections import is_linked
 from jobs.sides import Comparison, Place, Side, check_same_k, compare_in_study, open_side
 from schemas.errors import InputError
 from schemas.parse import parse
@@ -156,6 +157,11 @@ def _in_study(
 ) -> Compared:
     if source is None or not targets:
         raise InputError("name languages of the study with --source and --target")
+    if len(targets) > 1 and is_linked(study):
+        raise InputError(
+            f"{source}: has other concepts in each of its pairs, because the study counts linked pairs; name one "
+            "--target"
+        )
     checkpoint = checkpoints[0] or list(study.checkpoints)[-1]
     stack = stacks[0] or study.activations.stacks[0]
     one = Place(source, checkpoint, stack)

@@ -11,14 +11,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import calign, colap, concepts, cross, paths, results, store
-from engine.corpus import compare_files
 from engine.records import delete_record, read_records
+from engine.sentences import compare_files
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
-from jobs.stages import Stage, Text
+from jobs.selections import Text, is_linked, read_text
+from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
@@ -74,12 +75,16 @@ def run(
     """
     study = files.in_stored_order(study, layout)
     context, text, plan, done = prepare(study, layout, workers, memory, grow=grow)
-    if are_current(study, layout) and not any(stages.missing(stage, set(done)) for stage in plan):
+    if are_current(study, layout) and text.selected and not any(stages.missing(stage, set(done)) for stage in plan):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
         return results.load(layout.results)
     for stage in plan:
         work(stage, done, context, text, workers, watch)
+    if not text.selected:  # the links have selected by now
+        context, text, plan, done = prepare(study, layout, workers, memory, grow=grow)
+        for stage in plan:
+            work(stage, done, context, text, workers, watch)
     return finish(context, text)
 
 
@@ -97,7 +102,7 @@ def prepare(
     if check_text(context, done, grow=grow):  # also what the study does not name now, and may name again
         done, stale = {}, [name for name in read_records(layout.records) if name.split("/")[0] in context.fingerprints]
     vectors.check_origins(context.vectors, stale)
-    text = stages.read_text(study, layout, stored=str(Key("corpus")) in done)
+    text = read_text(study, layout, done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
     vectors.put_back(context.vectors, done)
@@ -164,7 +169,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             continue  # nor this stack
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
-        elif stage in ("dictionary", "counts") or grow:  # cost seconds, and follow rules of translations: made again
+        elif stage in ("selection", "dictionary", "counts") or grow:  # cost seconds: made again
             stale.append(name)
         else:
             unnamed = "a file under links.files" if context.given else "its settings"
@@ -331,7 +336,8 @@ def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str) -> Ite
         both.encoding = counts.encoding
         targets.setdefault(source, {})[target] = both
     for source, found in targets.items():
-        named = found | ({"+".join(found): calign.union(list(found.values()))} if len(found) > 1 else {})
+        several = len(found) > 1 and not is_linked(study)  # else a language has other concepts in each of its pairs
+        named = found | ({"+".join(found): calign.union(list(found.values()))} if several else {})
         for target, counts in named.items():
             yield {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}, counts
 

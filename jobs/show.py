@@ -13,6 +13,7 @@ from engine import calign, store
 from engine.aligned import matched_words
 from engine.concepts import chosen_concepts
 from jobs.layout import Layout
+from jobs.selections import concepts_name
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
@@ -79,8 +80,9 @@ def aligned_pairs(
     counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).isel(layer=[at])
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     tokens = []
-    for language, side in zip((source, target), sides(stack), strict=True):
-        path = layout.concepts(checkpoint, side, language)
+    paired = (source, target), (target, source)
+    for pair, side in zip(paired, sides(stack), strict=True):
+        path = layout.concepts(checkpoint, side, concepts_name(study, *pair))
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
             tokens.append(

@@ -16,6 +16,7 @@ from engine.aligned import Words, counted, numbered
 from engine.exchange.clusters import import_clusters
 from engine.exchange.stream import kind
 from jobs.layout import Layout
+from jobs.selections import concepts_name, is_linked
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
@@ -229,15 +230,25 @@ def compare_in_study(
         for what, values in known.items():
             if (value := getattr(place, what)) not in values:
                 raise InputError(f"the study has no {what} {value!r}; it has {', '.join(values)}")
-    sides = [open_side(layout.concepts(place.checkpoint, place.stack, place.language)) for place in (source, target)]
     direction = source.language, target.language
-    if source.language == target.language:
+    itself = source.language == target.language
+    if itself and is_linked(study):
+        raise InputError(
+            f"{source.language}: has other concepts in each of its pairs, because the study counts linked pairs; name "
+            "two stores of concepts in place of the study"
+        )
+    if not itself and direction not in study.directions:
+        pairs = ", ".join(f"{s}-{t}" for s, t in study.directions)
+        raise InputError(f"the study has no pair {'-'.join(direction)}; it has {pairs}")
+    names = direction if itself else [concepts_name(study, *pair) for pair in (direction, direction[::-1])]
+    sides = [
+        open_side(layout.concepts(place.checkpoint, place.stack, name))
+        for place, name in zip((source, target), names, strict=True)
+    ]
+    if itself:
         words = np.concatenate([side.words for side in sides])
         one = identity(words, source.language)
         return Comparison(sides[0], sides[1], one, one, rules)
-    if direction not in study.directions:
-        pairs = ", ".join(f"{s}-{t}" for s, t in study.directions)
-        raise InputError(f"the study has no pair {'-'.join(direction)}; it has {pairs}")
     there, back = (
         store.read(layout.dictionary(*pair), DICTIONARY) for pair in (direction, (direction[1], direction[0]))
     )

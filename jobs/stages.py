@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import store
 from engine.activations import BLOCKS, Extraction, layers_of
 from engine.concepts import Clustering
-from engine.corpus import measure, stored_sizes
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import BATCH_SUBWORDS, Wanted
 from engine.model.shape import Shape, describe, identity
@@ -16,8 +14,8 @@ from engine.text import BLOCK
 from jobs import clustering, linking
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
+from jobs.selections import Text, clustered_name, clustered_names, is_linked, selections
 from jobs.tasks import Context, Vectors
-from schemas.corpus import CORPUS, SELECTION
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
@@ -34,19 +32,12 @@ _FORM = 48
 """Bytes of a word type in the vocabulary of a stored text: UTF-8 and an offset, twice while it is put together."""
 
 
+_LINK = 90
+"""Bytes of a word of a pair while its links are selected: indices, types, pairs, and their sorting."""
+
+
 _WORD = 80
 """Bytes of a word of the sentences of one shard: a string, and numbers of its sub-words."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """Sizes of the text, known before any model runs."""
-
-    sentences: int
-    tokens: dict[str, int]
-    types: dict[str, int]
-    selected_tokens: dict[str, int]
-    selected_types: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -65,42 +56,28 @@ class Stage:
     """For the concepts stage: one for each checkpoint, stack and selection."""
 
 
-def read_text(study: Study, layout: Layout, *, stored: bool) -> Text:
-    """Sizes of a study's text: from its store when that is done, else from the files, which are read once, in a stream.
-
-    Raises
-    ------
-    InputError
-        A file cannot be read, the files have different numbers of lines, or no word of a language is frequent enough.
-    """
-    if stored:
-        sizes = stored_sizes(
-            store.load(layout.corpus, CORPUS),
-            {lang: store.load(layout.selection(lang), SELECTION) for lang in study.corpus.files},
-        )
-    else:
-        sizes = measure(study.corpus.files, study.corpus.words, study.selection)
-    return Text(
-        next(iter(sizes.values())).sentences,
-        {lang: size.tokens for lang, size in sizes.items()},
-        {lang: size.types for lang, size in sizes.items()},
-        {lang: size.selected_tokens for lang, size in sizes.items()},
-        {lang: size.selected_types for lang, size in sizes.items()},
-    )
-
-
-def fingerprints(study: Study) -> dict[str, str]:
+def fingerprints(study: Study, given: Sequence[str] = ()) -> dict[str, str]:
     """Hash, by stage, of every setting that decides its result, languages aside (they are in the keys).
 
     A stage inherits those of the stages it reads. The texts are compared by content.
+
+    Parameters
+    ----------
+    given
+        Hashes of the links of other tools.
     """
-    corpus = digest(study.corpus.words, study.selection)
+    languages = sorted(study.corpus.files)
+    limited = study.selection.max_sentence_words is not None  # then what is selected depends on all languages
+    rules = digest(study.corpus.words, study.selection.rules, languages if limited else [])
     links = digest(study.corpus.words, study.links.model_dump(mode="json", exclude={"files"}))
-    activations = digest(corpus, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
+    linked = is_linked(study)  # then a stage of its own selects
+    selected = digest(rules, links, given) if linked else rules
+    activations = digest(selected, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
     concepts = digest(activations, study.concepts)
     return {
-        "corpus": digest(corpus, sorted(study.corpus.files)),
+        "corpus": digest(study.corpus.words if linked else rules, languages),
         "links": links,
+        "selection": digest(selected, languages, sorted(selections(study))),
         "dictionary": digest(links, study.dictionary, DICTIONARY.version),
         "activations": activations,
         "concepts": concepts,
@@ -170,21 +147,27 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                     memory // 2,
                 )
     models = {name: identity(checkpoint.model) for name, checkpoint in study.checkpoints.items()}
-    hashes, origin = fingerprints(study), vector_fingerprint(study.corpus.words, settings)
+    given = linking.links_given(study, layout)
+    hashes = fingerprints(study, sorted(links.sha256 for links in given.values()))
+    origin = vector_fingerprint(study.corpus.words, settings)
     vectors = Vectors(
         extractions,
         settings,
         layout.records,
-        {p: digest(hashes["activations"], models[p[0]], [task.source]) for p, task in extractions.items()},
+        {
+            p: digest(hashes["activations"], models[p[0]], [task.source], *clustered_names(study, p[2]))
+            for p, task in extractions.items()
+        },
         {p: digest(origin, models[p[0]], [task.source]) for p, task in extractions.items()},
     )
-    return Context(study, layout, vectors, hashes, models, linking.links_given(study, layout), memory)
+    return Context(study, layout, vectors, hashes, models, given, memory)
 
 
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     """All stages of a study with their tasks, projected bytes and memory. Reads no data and computes no task.
 
-    A study without pairs ends with its vectors.
+    A study without pairs ends with its vectors. Where linked pairs are counted, stages that follow the selection are
+    known when it is done.
 
     Parameters
     ----------
@@ -202,7 +185,8 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         "corpus",
         (Key("corpus"),),
         words * 4 + sum(text.types.values()) * 8,
-        PROCESS + max(text.types.values()) * _TYPE + _BLOCKS,  # language by language, in blocks of tokens
+        # language by language, in blocks of tokens, and a mark for each sentence
+        PROCESS + max(text.types.values()) * _TYPE + text.sentences + _BLOCKS,
     )
     if not study.pairs:
         return corpus, _activations(context, text)
@@ -210,7 +194,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     linking.check_lines(context.given, text.sentences)
     linked = linking.rows(study, context.given, text.sentences, text.tokens, memory)
     pair_tokens = [text.tokens[s] + text.tokens[t] for s, t in study.pairs]
-    return (
+    of_text: tuple[Stage, ...] = (
         corpus,
         Stage("links", links, sum(pair_tokens) * 4, max(row["memory"] for row in linked)),
         Stage(
@@ -219,10 +203,22 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
             sum(text.types[s] + text.types[t] for s, t in study.pairs) * 40,
             PROCESS + max(pair_tokens) * 75,
         ),
-        _activations(context, text),
-        _concepts(context, text, memory // 2),
-        _counts(context, text),
     )
+    if is_linked(study):
+        of_text += (_selection(study, text),)
+        if not text.selected:
+            return of_text
+    return (*of_text, _activations(context, text), _concepts(context, text, memory // 2), _counts(context, text))
+
+
+def _selection(study: Study, text: Text) -> Stage:
+    groups = (*study.pairs, *study.language_sets)
+    words = sum(text.tokens[lang] for group in groups for lang in group)
+    pair = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs)
+    types = max((sum(text.types[lang] for lang in group) for group in study.language_sets), default=0)
+    # links of one pair, sorted; forms of one set; all that is selected, at most every word of every pair and set
+    needed = PROCESS + pair * _LINK + types * _TYPE + words * 8 + text.sentences + _BLOCKS
+    return Stage("selection", (Key("selection"),), words * 16, needed)
 
 
 def _itemsize(study: Study) -> int:
@@ -243,7 +239,12 @@ def _activations(context: Context, text: Text) -> Stage:
 
 
 def disk(context: Context, text: Text) -> list[dict[str, str | int]]:
-    """Disk that vectors take: one row a checkpoint, stack and language, bytes of a layer and of all layers."""
+    """Disk that vectors take: one row a checkpoint, stack and language, bytes of a layer and of all layers.
+
+    None while the selection is not known.
+    """
+    if not text.selected:
+        return []
     settings = context.study.activations
     rows: list[dict[str, str | int]] = []
     for (checkpoint, stack, language), task in context.extractions.items():
@@ -311,11 +312,6 @@ def _forward(shape: Shape, task: Extraction) -> int:
     return task.threads * subwords * 4 * (len(task.wanted.layers) * shape.hidden + block)
 
 
-def selections(study: Study) -> dict[str, tuple[str, ...]]:
-    """Languages of each selection, by name: every language alone, and the mixed sets."""
-    return {lang: (lang,) for lang in study.corpus.files} | {"+".join(group): group for group in study.language_sets}
-
-
 def clusterings(context: Context, text: Text) -> list[Clustering]:
     """What is clustered: one for each checkpoint, stack and selection.
 
@@ -331,7 +327,9 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
         hidden = describe(checkpoint.model).hidden
         for stack in study.activations.stacks:
             for selection, languages in selections(study).items():
-                stops = np.cumsum([text.selected_tokens[lang] for lang in languages])
+                parts = [clustered_name(selection, lang) for lang in languages] if is_linked(study) else []
+                sizes = [text.clustered_tokens[part] for part in parts]
+                stops = np.cumsum(sizes or [text.selected_tokens[lang] for lang in languages])
                 if stops[-1] < settings.k:
                     raise InputError(
                         f"{selection}: {stops[-1]} vectors cannot form {settings.k} concepts; lower concepts.k or "
@@ -349,6 +347,7 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
                         (name, stack, selection),
                         study.activations.shard_tokens,
                         (settings.k,),
+                        rows=tuple(context.layout.selection(part) for part in parts),
                     )
                 )
     return found
@@ -374,7 +373,7 @@ def _counts(context: Context, text: Text) -> Stage:
     cells = study.concepts.k**2 * study.metrics.n_ranks
     for name in study.checkpoints:
         for between in study.alignment_stacks:
-            layers = len(context.extractions[name, sides(between)[0], next(iter(study.corpus.files))].wanted.layers)
+            layers = len(context.extractions[name, sides(between)[0], study.read_languages[0]].wanted.layers)
             directions: list[tuple[str, ...]] = [*study.directions]
             if between in study.activations.stacks:
                 parts += [(name, between, "+".join(group)) for group in study.language_sets]
@@ -382,7 +381,8 @@ def _counts(context: Context, text: Text) -> Stage:
             parts += [(name, between, *direction) for direction in directions]
             nbytes += len(directions) * layers * cells // 16  # almost all are zero
     keys = tuple(Key("counts", part) for part in parts)
-    selected = sum(text.selected_tokens.values()) * (40 + 4 * layers)  # concepts of every layer, types, sorting
+    clustered = sum((text.clustered_tokens or text.selected_tokens).values())
+    selected = clustered * (40 + 4 * layers)  # concepts of every layer, types, sorting
     return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + _BLOCKS)
 
 

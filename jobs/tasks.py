@@ -15,15 +15,17 @@ from engine.activations import Extraction, extract
 from engine.aligned import counted, described, numbered
 from engine.colap import count_languages
 from engine.concepts import chosen_concepts
-from engine.corpus import write_corpus, write_selection
+from engine.corpus import write_corpus
 from engine.dictionary import estimate
 from engine.exchange.given_links import import_links
 from engine.kernels.shards import shard_ranges
 from engine.links import link
 from engine.records import read_record, write_record
+from engine.selection import linked_tokens, long_sentences, mixed_tokens, write_clustered, write_selections
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.linking import Given
+from jobs.selections import clustered_name, clustered_names, concepts_name, is_linked, languages_of
 from schemas import study
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
@@ -86,10 +88,12 @@ class Context:
         parts = [
             (checkpoint, side, language)
             for side, name in zip(study.sides(stack), names, strict=False)
-            for language in name.split("+")
+            for language in languages_of(name)
         ]
         sources = [self.extractions[part].source for part in parts if part in self.extractions]
-        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources, *links)
+        # which vectors are stored depends on all the pairs and sets that a language is in
+        stored = clustered_names(self.study, names[0]) if key.stage == "activations" else []
+        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources, *links, *stored)
 
 
 def commit(key: Key, records: str, fingerprint: str, started: float, outcome: Outcome) -> Outcome:
@@ -140,12 +144,13 @@ def perform_shards(key: Key, vectors: Vectors) -> list[Outcome]:
 
 
 def read(key: Key, context: Context) -> Outcome:
-    """Read the text, select tokens, write corpus and selections."""
+    """Read the text, write the corpus; select tokens, where the text alone decides."""
     settings, layout, fingerprint = context.study, context.layout, context.fingerprint(key)
     write_corpus(layout.corpus, settings.corpus.files, settings.corpus.words, fingerprint=fingerprint)
     corpus = store.load(layout.corpus, CORPUS)
-    for language in settings.corpus.files:
-        write_selection(layout.selection(language), corpus, language, settings.selection, fingerprint=fingerprint)
+    if not is_linked(settings):
+        places = {language: layout.selection(language) for language in settings.corpus.files}
+        write_selections(places, corpus, settings.selection, fingerprint=fingerprint)
     return {"tokens": corpus.sizes["token"], "types": corpus.sizes["type"]}
 
 
@@ -159,6 +164,33 @@ def align_words(key: Key, context: Context) -> Outcome:
         links = link(corpus, source, target, context.study.links, memory=context.memory - PROCESS)
     store.save(layout.links(source, target), LINKS, links, fingerprint=context.fingerprint(key))
     return {"links": links.sizes["link"], **{name: links.attrs[name] for name in ("trained_on", "sentences_too_long")}}
+
+
+def select(key: Key, context: Context) -> Outcome:
+    """What is clustered of each language in its pairs, by their links, and in mixed text; and all of it together."""
+    settings, layout = context.study, context.layout
+    corpus, rule = store.load(layout.corpus, CORPUS), settings.selection
+    long = long_sentences(corpus, rule.max_sentence_words)
+    found: dict[str, dict[str, NDArray[np.int64]]] = {}
+    for source, target in settings.pairs:
+        tokens = linked_tokens(corpus, store.read(layout.links(source, target), LINKS), rule, long)
+        for one, other in ((source, target), (target, source)):
+            found.setdefault(one, {})[concepts_name(settings, one, other)] = tokens[one]
+    for group in settings.language_sets:
+        for language, of_set in mixed_tokens(corpus, group, rule, long).items():
+            found.setdefault(language, {})[clustered_name("+".join(group), language)] = of_set
+    total = 0
+    for language, parts in found.items():
+        total += write_clustered(
+            layout.selection(language),
+            {name: layout.selection(name) for name in parts},
+            parts,
+            corpus,
+            rule=rule.model_dump_json(),
+            sentences_left_out=0 if long is None else int(long.sum()),
+            fingerprint=context.fingerprint(key),
+        )
+    return {"tokens": total}
 
 
 def count_translations(key: Key, context: Context) -> Outcome:
@@ -187,7 +219,8 @@ def count(key: Key, context: Context) -> Outcome:
         store.save(path, LANGUAGE_COUNT, counts, fingerprint=context.fingerprint(key))
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
     *mixed, source, target = names
-    selections = mixed * 2 or (source, target)
+    pairs = (source, target), (target, source)
+    selections = mixed * 2 or [concepts_name(context.study, *pair) for pair in pairs]
     tokens = [
         _tokens(layout.concepts(checkpoint, side, selection), language)
         for side, selection, language in zip(study.sides(stack), selections, (source, target), strict=True)
@@ -249,6 +282,7 @@ def _count_aligned(path: str, context: Context, tokens: list[_Tokens], dictionar
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
     "corpus": read,
     "links": align_words,
+    "selection": select,
     "dictionary": count_translations,
     "counts": count,
 }

@@ -7,11 +7,12 @@ import numpy as np
 
 from engine import activations, paths, store
 from engine.records import delete_record
-from jobs.stages import Stage, Text, read_text
+from jobs.selections import Text, clustered_names, is_linked, languages_of, read_text
+from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import CONCEPTS
-from schemas.corpus import CORPUS, SELECTION
+from schemas.corpus import CLUSTERED, CORPUS, SELECTION
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.dataset import Schema
 from schemas.errors import ColignError, SchemaError, StoreError
@@ -86,9 +87,9 @@ def sizes(context: Context, done: Collection[str]) -> Text:
     """Sizes of a study's text, from the files where the stored corpus cannot be read."""
     study, layout = context.study, context.layout
     try:
-        return read_text(study, layout, stored=str(Key("corpus")) in done)
+        return read_text(study, layout, done)
     except (StoreError, SchemaError):
-        return read_text(study, layout, stored=False)
+        return read_text(study, layout, ())
 
 
 def _written_by(key: Key, context: Context) -> Iterator[tuple[str, Schema, dict[str, tuple[int, int]]]]:
@@ -98,15 +99,20 @@ def _written_by(key: Key, context: Context) -> Iterator[tuple[str, Schema, dict[
         yield context.extractions[part].path, ACTIVATIONS, {"token": (key.start, key.stop)}
     elif key.stage == "corpus":
         yield layout.corpus, CORPUS, {}
-        for language in context.study.corpus.files:
+        for language in () if is_linked(context.study) else context.study.corpus.files:
             yield layout.selection(language), SELECTION, {}
+    elif key.stage == "selection":
+        for language in context.study.read_languages:
+            yield layout.selection(language), SELECTION, {}
+            for name in clustered_names(context.study, language):
+                yield layout.selection(name), CLUSTERED, {}
     elif key.stage == "links":
         yield layout.links(*part), LINKS, {}
     elif key.stage == "dictionary":
         yield layout.dictionary(*part), DICTIONARY, {}
         yield layout.dictionary(*part[::-1]), DICTIONARY, {}
     elif key.stage == "concepts":
-        layers = context.extractions[part[0], part[1], part[2].split("+")[0]].wanted.layers
+        layers = context.extractions[part[0], part[1], languages_of(part[2])[0]].wanted.layers
         at = layers.index(int(part[3]))
         yield layout.concepts(*part[:3]), CONCEPTS, {"layer": (at, at + 1)}
     elif len(part) == 5:

@@ -1,4 +1,4 @@
-"""Corpus and selection: the words of a parallel text, and which of their occurrences are studied."""
+"""Corpus and selections: the words of a parallel text, and which of their occurrences are studied."""
 
 from schemas.dataset import Schema, Variable
 
@@ -27,6 +27,16 @@ CORPUS = Schema(
 
 SELECTION = Schema(
     "selection",
-    "Occurrences whose vectors are kept and clustered, in the order of the corpus",
+    "Occurrences of a language whose vectors are kept, in the order of the corpus",
     (Variable("token_id", ("token",), "int64", "index of the selected token in the corpus"),),
+)
+
+CLUSTERED = Schema(
+    "clustered",
+    "Occurrences of one language that are clustered for a pair or a set of languages, in the order of the corpus; an "
+    "occurrence is there once for each link that selects it where the rule says so",
+    (
+        Variable("token_id", ("token",), "int64", "index of the token in the corpus"),
+        Variable("row", ("token",), "int64", "index of the token in the selection of its language, as of its vector"),
+    ),
 )

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.study import Section
+from schemas.section import Section
 
 
 class Machine(Section):

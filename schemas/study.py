@@ -4,22 +4,18 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from schemas.counts import RANKS
 from schemas.errors import InputError
 from schemas.links import Fold
+from schemas.section import Section
+from schemas.selection import Selection
 
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the study file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Corpus(Section):
@@ -29,17 +25,6 @@ class Corpus(Section):
     """Text file of each language, one sentence a line, `.gz` allowed; a relative path starts at the study file."""
     words: Literal["spaces", "regex"] = "spaces"
     """How a line is cut into words: at white space (tokenised text), or into runs of letters and single marks."""
-
-
-class Selection(Section):
-    """Which occurrences of a word type are studied (Section 3.2)."""
-
-    min_count: int = Field(default=10, ge=1)
-    """Types with fewer occurrences in their language are left out (count of tokens)."""
-    max_count: int = Field(default=20, ge=1)
-    """At most this many occurrences of a type are kept, spread evenly over the corpus (count of tokens)."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of where the spread of each type starts."""
 
 
 class Links(Section):
@@ -57,7 +42,7 @@ class Links(Section):
     sweeps of its last model; default: fewer the longer the text is."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of Eflomal's samplers; the other aligners draw nothing at random."""
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field(default_factory=dict)
     """Links of another tool, by pair such as de-en: a Pharaoh file (a line of 0-0 1-2 for each sentence; `.gz`
     allowed), or mapping_dict.json; the other settings do not matter to the pair. A relative path starts at the study
     file."""
@@ -96,7 +81,7 @@ class Activations(Section):
     decoder_position: Literal["predict", "consume"] | None = None
     """Decoder state of a sub-word: the one that predicts it, or the one that has read it; default: predict for
     encoder-decoder models (published scripts), consume for language models."""
-    decoder_source: dict[Name, Name] = {}
+    decoder_source: dict[Name, Name] = Field(default={})
     """For each language read by the decoder of an encoder-decoder model, the one that the encoder reads; default: its
     pair's other language."""
     too_long: Literal["skip", "window", "error"] = "skip"
@@ -345,8 +330,14 @@ class Study(Section):
 
     @property
     def read_languages(self) -> tuple[str, ...]:
-        """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source."""
-        return tuple(self.corpus.files)[: None if self.pairs else 1]
+        """Languages whose vectors are kept: all of them; without pairs the first alone, and others are its source.
+
+        Where linked pairs are counted, those in a pair or a set.
+        """
+        if self.selection.counted_by == "type":
+            return tuple(self.corpus.files)[: None if self.pairs else 1]
+        used = {language for group in (*self.pairs, *self.language_sets) for language in group}
+        return tuple(language for language in self.corpus.files if language in used)
 
     @property
     def alignment_stacks(self) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ GROWTHS: dict[str, Change] = {
     "fewer layers": lambda study: study.set("activations.layers", [3]),
     "more words": lambda study: study.set("selection.max_count", 9),
     "other words": lambda study: study.set("selection", {"min_count": 6, "max_count": 7}),
+    "first words": lambda study: study.set("selection", {"min_count": 2, "max_count": 6, "sampling": "first"}),
+    "fewer words": lambda study: study.set("selection", {"min_count": 2, "delete_above": 9, "max_sentence_words": 6}),
     "other shards": lambda study: study.set("activations.shard_tokens", 48),
     "all at once": lambda study: [more(study), language(study), study.set("activations.layers", "all"),
                                   study.set("selection.max_count", 9)][0],

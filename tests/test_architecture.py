@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ["schemas", "engine.kernels", "engine", "jobs"]  # low to high
 STAGES = {
     f"engine.{stage}" for stage in (
-        "corpus", "links", "activations", "concepts", "statistics", "dictionary", "aligned", "calign", "colap",
-        "cross", "uncertainty", "results"
+        "corpus", "selection", "links", "activations", "concepts", "statistics", "dictionary", "aligned", "calign",
+        "colap", "cross", "uncertainty", "results"
     )
 }  # fmt: skip
 OWNER = {  # heavy library -> the modules, or packages, that may import it; most have one

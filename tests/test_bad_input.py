@@ -211,6 +211,8 @@ STUDY_FILE = [
          ("checkpoints.tiny.tuned-on: unknown key", "did you mean 'tuned_on'?")),
     Case("required", setting("checkpoints.tiny", {}), ("checkpoints.tiny.model: required, but not given",)),
     Case("type", setting("concepts.k", "many"), ("concepts.k: ", "integer", "found 'many'")),
+    Case("nothing left", setting("selection", {"delete_above": 3}), ("selection",
+         "delete_above 3 is less than min_count 10", "lower min_count or raise")),
     Case("negative", setting("selection.max_count", -4), ("selection.max_count: ", "greater than or equal to 1", "-4")),
     Case("fraction", setting("metrics.theta_align", 80), ("metrics.theta_align: ", "less than or equal to 1", "80")),
     Case("several", both(setting("concepts.k", 1), setting("links.aligner", "giza")),
@@ -256,6 +258,8 @@ TEXT = [
     Case("protocol", setting("corpus.files.de", "ftpx://host/de.txt"), ("ftpx://host/de.txt", "ftpx")),
     Case("min_count", setting("selection.min_count", 99), ("selection.min_count 99 leaves no word of language 'en'",
          "lower it")),
+    Case("sentences", setting("selection", {"min_count": 1, "max_sentence_words": 1}), (
+         "selection.min_count 1 with selection.max_sentence_words 1 leaves no word of language 'en'", "the other")),
     Case("planned", lines("de", lambda text: text[:-1]), ("de.txt: 29",), command=("plan", "{file}")),
     Case("status", lines("de", lambda text: text[:-1]), ("de.txt: 29",), command=("status", "{file}")),
 ]  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.corpus import read_sentences
 from engine.model.encode import Encoder
+from engine.sentences import read_sentences
 from tests.oracles.vectors import read_one_by_one, save_bert, save_gpt2, save_llama, save_mt5, save_xlmr
 from tests.small_models import ALL, LAYERS, SENTENCES, SOURCES, every, read, sources_of, wanted
 

@@ -13,7 +13,9 @@ import zarr
 from engine.workers.serial import SerialWorkers
 from jobs import files, stages, tasks, vectors
 from jobs.run import Event, run
+from jobs.selections import read_text
 from schemas.study import Study
+from schemas.task import Key
 from tests import crash
 from tests.growing import copy_of, small
 from tests.oracles.vectors import save_bert
@@ -49,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, models: dict[str, str]) -
 def context_of(study: SmallStudy) -> tuple[Study, tasks.Context, list[Any]]:
     loaded, layout = files.load_study(str(study.file))
     context = stages.context(loaded, layout, 1, MEMORY)
-    text = stages.read_text(loaded, layout, stored=True)
+    text = read_text(loaded, layout, [str(Key("corpus"))])
     return loaded, context, [s for s in stages.stages(context, text, MEMORY) if s.name == "activations"]
 
 
@@ -57,7 +59,7 @@ def write_some(file: str, turn: int, turns: int) -> None:
     """Write every n-th shard of a study's vectors, one task a shard."""
     loaded, layout = files.load_study(file)
     context = stages.context(loaded, layout, 1, MEMORY)
-    text = stages.read_text(loaded, layout, stored=True)
+    text = read_text(loaded, layout, [str(Key("corpus"))])
     [stage] = [s for s in stages.stages(context, text, MEMORY) if s.name == "activations"]
     for key in stage.keys[turn::turns]:
         tasks.perform_shards(key, context.vectors)

@@ -72,6 +72,35 @@ def test_run__grown_equals_a_study_that_had_it_from_the_start(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["sentences", "language"])
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"min_count": 2, "max_count": 4, "sampling": "first"},
+        {"min_count": 2, "max_count": 5, "delete_above": 12, "max_sentence_words": 5},
+    ],
+)
+def test_run__grown_by_other_rules_of_selection(
+    name: str,
+    selection: dict[str, int | str],
+    tmp_path: Path,
+    models: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = small(tmp_path, models)
+    study.set("selection", selection)
+    assert grow(study, monkeypatch) == 0
+    GROWTHS[name](study)
+    if name == "language":  # some of its sentences are too long, so those of the others are left out
+        path = study.text("it")
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(line + " e molto altro" * (i % 3 == 0) for i, line in enumerate(lines)) + "\n")
+    assert grow(study, monkeypatch, "--grow") == 0
+    assert_grown(study, fresh_twin(study, monkeypatch))
+    assert_concepts_are_of_these_vectors(study, monkeypatch)
+
+
+@pytest.mark.slow
 def test_run__another_stack_needs_no_growing(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

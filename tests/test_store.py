@@ -129,7 +129,7 @@ def test_read_rows__any_increasing_rows(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(2, 10, 3)).astype(np.float16)
     for a, b in shard_ranges(10, 4):
         store.write_region(path, "activation", values[:, a:b], token=a)
-    for rows in ([0], [1, 5, 9], list(range(10)), []):
+    for rows in ([0], [1, 5, 9], list(range(10)), [], [0, 0, 2], [1, 1, 1, 8, 9, 9], [3, 4]):
         found = store.read_rows(path, "activation", np.array(rows, int), axis=1, layer=1)
         np.testing.assert_array_equal(found, values[1][rows], strict=True)
 

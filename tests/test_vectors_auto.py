@@ -15,6 +15,7 @@ from engine.records import read_records
 from engine.store import load
 from engine.workers.serial import SerialWorkers
 from jobs import files, stages, tasks, vectors
+from jobs.selections import read_text
 from schemas.activations import ACTIVATIONS
 from schemas.task import Key
 from tests.small_models import large
@@ -37,7 +38,7 @@ def extract(small: SmallStudy) -> list[int]:
     context = stages.context(loaded, layout, 1, 2**30)
     if str(Key("corpus")) not in read_records(layout.records):
         tasks.perform(Key("corpus"), context)
-    text = stages.read_text(loaded, layout, stored=True)
+    text = read_text(loaded, layout, [str(Key("corpus"))])
     [stage] = [s for s in stages.stages(context, text, 2**30) if s.name == "activations"]
     left = stages.missing(stage, set(read_records(layout.records)))
     with SerialWorkers() as workers:

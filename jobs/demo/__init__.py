@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from engine import paths
-from engine.corpus import read_sentences
 from engine.model.train import Recipe, TuningRecipe, pretrain, tune
+from engine.sentences import read_sentences
 from schemas.study import digest
 
 LANGUAGES = ("en", "de", "fr", "es", "ar")

@@ -31,10 +31,12 @@ import torch
 
 from engine import activations, paths, store
 from engine.activations import Extraction
-from engine.corpus import write_corpus, write_selection
+from engine.corpus import write_corpus
 from engine.model.encode import Wanted, open_encoder
-from schemas import study
+from engine.selection import write_selections
 from schemas.corpus import CORPUS
+from schemas.selection import Selection
+from schemas.study import Activations
 from schemas.task import Key
 from tests.benchmarks.inputs import Bare, Sentence, save_random_bert, some_lines, table
 
@@ -89,13 +91,13 @@ def colign_run(
 ) -> Run:
     """Colign from a CORPUS dataset to an ACTIVATIONS dataset; all shards in one task, as one worker would get them."""
     chunk = {"shard_tokens": shard_tokens, "chunk_tokens": min(2048, shard_tokens)}
-    settings = study.Activations.model_validate({"batch_subwords": batch_subwords, "compute": compute, **chunk})
+    settings = Activations.model_validate({"batch_subwords": batch_subwords, "compute": compute, **chunk})
     text, place = folder / "en.txt", str(folder / f"{compute}.zarr")
     text.write_text("".join(" ".join(sentence) + "\n" for sentence in sentences), encoding="utf-8")
     corpus, selection = str(folder / "corpus.zarr"), str(folder / "selection.zarr")
     write_corpus(corpus, {"en": str(text)}, "spaces")
-    rule = study.Selection(min_count=1, max_count=10**6)
-    tokens = write_selection(selection, store.load(corpus, CORPUS), "en", rule)
+    rule = Selection(min_count=1, max_count=10**6)
+    tokens = write_selections({"en": selection}, store.load(corpus, CORPUS), rule)["en"]
     layers = activations.layers_of(model, "encoder", "all")
     wanted = Wanted("encoder", layers, compute=compute, batch_subwords=batch_subwords)
     shard, none = settings.shard_tokens, f"{place}.none"

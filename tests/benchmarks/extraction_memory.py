@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from engine.corpus import read_sentences
+from engine.sentences import read_sentences
 from tests.benchmarks.inputs import table
 
 

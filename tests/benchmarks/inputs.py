@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import Metaspace
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 from transformers import XLMRobertaTokenizer as XLMRTokenizer
 
-from engine.corpus import read_sentences
+from engine.sentences import read_sentences
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

@@ -52,9 +52,9 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
-from engine.corpus import read_sentences
 from engine.model.encode import Encoder, Wanted
 from engine.model.shape import describe
+from engine.sentences import read_sentences
 from tests.benchmarks.inputs import Sentence, save_random_xlmr, some_lines, table
 from tests.oracles.vectors import read_one_by_one
 

@@ -1,6 +1,6 @@
 """Small texts as CORPUS datasets, and selections, by plain loops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -47,22 +47,80 @@ def corpus(sentences: Mapping[str, Sequence[Sequence[str]]], **provenance: str) 
     )
 
 
-def selected(types: Sequence[int], min_count: int, max_count: int, seed: int) -> list[int]:
-    """Places of the occurrences that are kept: of each type with min_count, the evenly spread min(count, max_count).
+def selected(
+    sentences: Sequence[Sequence[Hashable]],
+    *,
+    min_count: int,
+    max_count: int,
+    delete_above: int | None = None,
+    first: bool = False,
+    seed: int = 0,
+    left_out: Collection[int] = (),
+    order: Sequence[Hashable] | None = None,
+) -> list[int]:
+    """Places in the text of the occurrences that are kept: of each type that is neither too rare nor too frequent.
 
-    A type with n occurrences starts at a random one, s; of its occurrence i is kept when (i + s)·max_count mod n is
-    below max_count.
+    A type with n occurrences starts at a random one, s. Of its m = min(n, max_count), the occurrence i is kept when
+    (i + s)·m mod n is below m, or the first m are kept. Sentences that are left out count nowhere. Starts are drawn in
+    an order of the types, that of their spelling if none is given.
     """
-    places: dict[int, list[int]] = {}
-    for at, one in enumerate(types):
-        places.setdefault(one, []).append(at)
-    counts = np.array([len(places.get(one, [])) for one in range(max(places, default=-1) + 1)])
+    places: dict[Hashable, list[int]] = {}
+    kinds = order or sorted({word for sentence in sentences for word in sentence})  # type: ignore[type-var]
+    at = 0
+    for number, sentence in enumerate(sentences):
+        for word in sentence:
+            if number not in left_out:
+                places.setdefault(word, []).append(at)
+            at += 1
+    counts = np.array([len(places.get(word, [])) for word in kinds])
     starts = np.random.default_rng(seed).integers(0, np.maximum(counts, 1)).tolist()
     kept = []
-    for one, found in places.items():
+    for word, start in zip(kinds, starts, strict=True):
+        found = places.get(word, [])
         n = len(found)
-        for i, at in enumerate(found):
-            phase = (i + starts[one]) * max_count % n
-            if n >= min_count and (n <= max_count or phase < max_count):
-                kept.append(at)
+        if n < min_count or (delete_above is not None and n > delete_above):
+            continue
+        m = min(n, max_count)
+        kept += [place for i, place in enumerate(found) if (i < m if first else (i + start) * m % n < m)]
     return sorted(kept)
+
+
+def selected_links(
+    links: Sequence[Sequence[tuple[int, int]]],
+    words: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]],
+    *,
+    min_count: int,
+    max_count: int,
+    delete_above: int,
+    max_words: int,
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Sentence and position of the source and target words of the links that the published scripts keep, in order.
+
+    They count every linked pair of words, pass over those that are too rare or too frequent, and put the words of the
+    first max_count links of each other pair behind those that they have: once for each link.
+
+    Parameters
+    ----------
+    links
+        For each sentence, positions of linked words, in text order.
+    words
+        Sentences of the source and the target; only those of fewer words than max_words on both sides are read.
+    """
+    read = [i for i in range(len(links)) if all(len(side[i]) < max_words for side in words)]
+    frequency: dict[tuple[str, str], int] = {}
+    for i in read:
+        for s, t in links[i]:
+            pair = words[0][i][s], words[1][i][t]
+            frequency[pair] = frequency.get(pair, 0) + 1
+    seen = dict.fromkeys(frequency, 0)
+    sides: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    for i in read:
+        for s, t in links[i]:
+            pair = words[0][i][s], words[1][i][t]
+            if frequency[pair] > delete_above or frequency[pair] < min_count:
+                continue
+            seen[pair] += 1
+            if seen[pair] <= max_count:
+                sides[0].append((i, s))
+                sides[1].append((i, t))
+    return sides
