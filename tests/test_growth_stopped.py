@@ -133,6 +133,7 @@ def finish_grown(study: SmallStudy, *options: str) -> int:
     return crash.run("run", study.file, *options, err=study.folder / "said")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [pytest.param(2, id="few"), pytest.param(40, id="many", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [pytest.param("sentences", marks=pytest.mark.slow), "all at once"])
 def test_run__killed_while_it_grows(kills: int, name: str, finished: SmallStudy, tmp_path: Path) -> None:

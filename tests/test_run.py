@@ -93,7 +93,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, text: Path, models: di
     return path, folder / "out"
 
 
-@pytest.mark.parametrize("family", ["bert", "xlmr", "mt5"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("bert", marks=pytest.mark.slow), pytest.param("xlmr", marks=pytest.mark.slow), "mt5"]
+)
 @pytest.mark.parametrize("pooling", ["last", pytest.param("mean", marks=pytest.mark.slow)])
 def test_run__all_families(tmp_path: Path, text: Path, family: str, pooling: str, models: dict[str, str]) -> None:
     stacks = ["encoder", "decoder"] if family == "mt5" else ["encoder"]
@@ -177,8 +179,15 @@ def _started(root: Path) -> dict[str, float]:
     return {record["key"]: record["started"] for record in records}
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("memory", [MEMORY, 40_000], ids=["held", "streamed"])
+@pytest.mark.parametrize(
+    ("memory", "threads"),
+    [
+        pytest.param(MEMORY, 1, id="held-1", marks=pytest.mark.slow),
+        pytest.param(MEMORY, 3, id="held-3", marks=pytest.mark.slow),
+        pytest.param(40_000, 1, id="streamed-1", marks=pytest.mark.slow),
+        pytest.param(40_000, 3, id="streamed-3"),
+    ],
+)
 def test_run__threads_and_memory_never_change_a_bit(
     undisturbed: tuple[str, Path], tmp_path: Path, threads: int, memory: int
 ) -> None:

@@ -96,7 +96,7 @@ def test_fine_tuning__as_seen_from_languages() -> None:
         ({"metrics__theta_aling": 0.9}, ["metrics.theta_aling: unknown key; did you mean 'theta_align'?"]),
         ({"checkpoints__base__modle": "x"}, ["checkpoints.base.modle: unknown key; did you mean 'model'?"]),
         ({"checkpoints__tuned__tunedon": []}, ["checkpoints.tuned.tunedon: unknown key; did you mean 'tuned_on'?"]),
-        ({"links__xyz": 1}, ["links.xyz: unknown key; known keys: aligner, iterations, symmetrise"]),
+        ({"links__xyz": 1}, ["links.xyz: unknown key; known keys: aligner, files, iterations, seed, symmetrise"]),
         ({"checkpoints__base__model": None}, ["checkpoints.base.model: required, but not given"]),
         ({"checkpoints": None}, ["checkpoints: required, but not given"]),
         ({"concepts__k": 1}, ["concepts.k: ", "greater than or equal to 2 (found 1)"]),
