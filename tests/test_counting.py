@@ -1,6 +1,7 @@
 """Counts behind the metrics against loops over sets, and comparisons with fractions against exact fractions."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -106,6 +107,40 @@ def test_aligned_types__more_types_than_a_block() -> None:
     expected = np.zeros((3, k, k), np.int64)
     np.add.at(expected, (entries[2], of_type[0], of_type[1][entries[1]]), 1)
     assert (found == expected).all()
+
+
+class _OnDevice(np.ndarray):
+    """An array that says where it lies, as those of CuPy do."""
+
+    def get(self) -> np.ndarray:
+        return np.asarray(self)
+
+
+class _Device:
+    """The functions of an array module that the product uses, on arrays of a device; anything else is an error."""
+
+    int32, float32 = np.int32, np.float32
+
+    def __init__(self) -> None:
+        for name in ("zeros", "ones", "asarray", "ldexp", "frexp", "maximum"):
+            setattr(self, name, self._moved(getattr(np, name)))
+
+    @staticmethod
+    def _moved(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            found = function(*arguments, **options)
+            return tuple(one.view(_OnDevice) for one in found) if isinstance(found, tuple) else found.view(_OnDevice)
+
+        return call
+
+
+def test_aligned_types__on_the_arrays_of_another_module_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    sides = [membership(rng.integers(0, K, 40), rng.integers(0, TYPES, 40), K, TYPES) for _ in range(2)]
+    entries = np.repeat(np.arange(TYPES), 4), rng.integers(0, TYPES, 4 * TYPES), np.tile(np.arange(4), TYPES)
+    found = aligned_types(*sides, entries, 4, _Device(), sparse)
+    assert type(found) is np.ndarray
+    assert (found == aligned_types(*sides, entries, 4)).all()
 
 
 @given(
