@@ -11,7 +11,7 @@ from rich.table import Table
 
 from engine import calign, store, uncertainty
 from jobs import options
-from jobs.options import Compared, percent
+from jobs.options import Compared, columns_table, percent
 from jobs.progress import out, print_json
 from jobs.show import AlignedPair, largest_pairs
 from jobs.sides import null_scores, together
@@ -142,11 +142,10 @@ def _pairs(found: Compared, one: int, other: int, top: int) -> Iterator[AlignedP
 
 def _print_layers(rows: Sequence[Mapping[str, float]], found: Compared, draws: int) -> None:
     title = f"CALIGN, %: {found.labels['source']} → {found.labels['target']}"
-    columns = ["layer", "CALIGN", "aligned", "of", "mutual", "targets", "in largest hub"]
-    table = Table(*columns, *(["95 %", "types dealt", "p", "dictionary", "p"] if draws else []))
+    columns = ["layer", "CALIGN", "aligned", "of", "mutual", "targets", "hub"]
+    columns += ["95 %", "types", "p", "dict.", "p"] if draws else []
     spread = any(row["restart_low"] != row["restart_high"] for row in rows)
-    if spread:
-        table.add_column("restarts")
+    table = columns_table(*columns, *(["restarts"] if spread else []))
     out.print(title, soft_wrap=True, highlight=False)
     for row in rows:
         cells = [
@@ -166,6 +165,9 @@ def _print_layers(rows: Sequence[Mapping[str, float]], found: Compared, draws: i
             cells.append(f"{percent(row['restart_low'])}–{percent(row['restart_high'])}")
         table.add_row(*cells)
     out.print(table)
+    out.print("hub: share of the aligned concepts that match the most matched one", soft_wrap=True)
+    if draws:
+        out.print(f"types: {NULLS['types']}; dict.: {NULLS['dictionary']}", soft_wrap=True)
 
 
 def _print_matrix(dataset: xr.Dataset, found: Compared) -> None:

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 import xarray as xr
-from rich.table import Table
 
 from engine import colap, store, uncertainty
 from jobs import files, options
-from jobs.options import is_study, percent
+from jobs.options import columns_table, is_study, percent
 from jobs.progress import out, print_json
 from jobs.sides import Side, open_side
 from schemas.errors import InputError
@@ -171,21 +171,19 @@ def _dataset(rows: Sequence[dict[str, Any]], metrics: Metrics) -> xr.Dataset:
 
 
 def _print(rows: Sequence[dict[str, Any]], draws: int) -> None:
-    several = len({row["store"] for row in rows}) > 1
-    columns = [*(["concepts"] if several else []), "layer", "COLAP", "overlapping", "of"]
-    columns += ["95 %", "languages shuffled", "p"] if draws else []
+    columns = ["layer", "COLAP", "overlapping", "of"]
+    columns += ["95 %", "shuffled", "p"] if draws else []
     spread = any(row["restart_low"] != row["restart_high"] for row in rows)
-    title = "COLAP, %" if several else f"COLAP, %: {rows[0]['store']}"
-    table = Table(*columns, *(["restarts"] if spread else []))
-    out.print(title, soft_wrap=True, highlight=False)
-    for row in rows:
-        cells = [row["store"]] if several else []
-        cells += [str(row["layer"]), percent(row["colap"])]
-        cells += [f"{row['overlapping_concepts']:.0f}", f"{row['concepts']:.0f}"]
-        if draws:
-            cells += [f"{percent(row['low'])}–{percent(row['high'])}"]
-            cells += [percent(row["null_languages"]), f"{row['null_languages_p']:.3f}"]
-        if spread:
-            cells.append(f"{percent(row['restart_low'])}–{percent(row['restart_high'])}")
-        table.add_row(*cells)
-    out.print(table)
+    for name, of_store in groupby(rows, key=lambda row: row["store"]):
+        table = columns_table(*columns, *(["restarts"] if spread else []))
+        for row in of_store:
+            cells = [str(row["layer"]), percent(row["colap"])]
+            cells += [f"{row['overlapping_concepts']:.0f}", f"{row['concepts']:.0f}"]
+            if draws:
+                cells += [f"{percent(row['low'])}–{percent(row['high'])}"]
+                cells += [percent(row["null_languages"]), f"{row['null_languages_p']:.3f}"]
+            if spread:
+                cells.append(f"{percent(row['restart_low'])}–{percent(row['restart_high'])}")
+            table.add_row(*cells)
+        out.print(f"COLAP, %: {name}", soft_wrap=True, highlight=False)
+        out.print(table)

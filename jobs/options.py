@@ -10,6 +10,7 @@ import numpy as np
 import typer
 import yaml
 from numpy.typing import NDArray
+from rich.table import Table
 
 from engine import paths, uncertainty
 from engine.exchange import dictionaries
@@ -194,6 +195,14 @@ def of_null(name: str, observed: float, drawn: NDArray[np.floating]) -> dict[str
         f"null_{name}_high": float(uncertainty.interval(drawn)[1]),
         f"null_{name}_p": float(uncertainty.exceeding(np.array([observed]), drawn[:, None])[0]),
     }
+
+
+def columns_table(*columns: str) -> Table:
+    """A table of numbers without lines, which fits 80 columns."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def percent(value: float) -> str:

@@ -148,7 +148,7 @@ def test_calign__draws_give_intervals_and_nulls(finished: SmallStudy, colign: Te
             assert 0 <= row[f"null_{null}"] <= row[f"null_{null}_high"] <= 1
             assert 1 / 10 <= row[f"null_{null}_p"] <= 1
     assert colign.json(*arguments) == found
-    assert "types dealt" in colign(*arguments, "-o", tmp_path / "x.zarr")
+    assert "types dealt anew" in colign(*arguments, "-o", tmp_path / "x.zarr")
     stored = xr.open_zarr(tmp_path / "x.zarr", consolidated=False, chunks=None)
     assert stored.low.sel(layer=2, target_layer=2) == found["layers"][1]["low"]
     assert np.isnan(stored.low.sel(layer=0, target_layer=2))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import dictionary, kmeans
+from tests.benchmarks import dictionary, kmeans, metrics
 from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
 from tests.benchmarks.extraction import colign_run
@@ -40,6 +40,12 @@ def test_kmeans__every_comparison_runs() -> None:
 def test_dictionary__arrays_and_loop_count_the_same() -> None:
     speeds = dictionary.compare(3001, types=50)
     assert set(speeds) == {"count", "dictionary", "loop", "read"}
+
+
+def test_metrics__the_script_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["metrics", "--types", "2000"])
+    metrics.main()
+    assert "all sweeps of Figure 30 (63 points)" in capsys.readouterr().out
 
 
 def test_measure__counts_memory_of_a_command() -> None:
