@@ -34,7 +34,6 @@ _BATCH = 1000
 _LEAST = 1000
 """Sentences that an aligner is trained on, however little memory there is."""
 
-
 _RESERVED = {word: f"{word} " for word in ("NULL", "UNKNOWN_WORD", "<UNUSED_WORD>")}
 """Words that the library gives a meaning, as ones that no text has: words hold no space."""
 
@@ -48,18 +47,21 @@ class Cost:
     word: float
     """Bytes of such a token for each word of its sentence in the other language, with which it may be linked."""
     training: float
-    """Seconds of a thousand tokens of training, all iterations."""
+    """Seconds of an iteration over a thousand tokens, in each model that it begins with."""
     linking: float
-    """Seconds of a thousand tokens of linking."""
+    """Seconds of linking a thousand tokens; Eflomal: in each of the sweeps, which are as many as in training."""
 
 
 COST = {
-    "fast_align": Cost(200, 2.0, 0.2, 0.03),
-    "hmm": Cost(300, 3.0, 0.5, 0.1),
-    "ibm4": Cost(400, 3.0, 2.0, 0.5),
-    "eflomal": Cost(250, 1.0, 0.5, 0.3),
+    "fast_align": Cost(200, 2.0, 0.012, 0.007),
+    "hmm": Cost(200, 2.5, 0.066, 0.07),
+    "ibm4": Cost(400, 3.0, 0.43, 0.17),
+    "eflomal": Cost(250, 1.0, 0.0037, 0.0009),
 }
 """Measured, see `tests/benchmarks/alignment.py`; tokens are those of both languages."""
+
+_LEAST_SWEEPS = 40
+"""Sweeps of Eflomal over each sentence that is linked, at least."""
 
 _LINK = 24
 """Bytes of a token, of either language, while its links are gathered: at most one link of two numbers, growing."""
@@ -81,6 +83,16 @@ def memory_needed(sentences: int, tokens: int, trained_on: int, settings: study.
     cost = COST[settings.aligner]
     each = cost.token + cost.word * tokens / (2 * sentences)
     return _TEXT + tokens * _LINK + int(tokens * trained_on / sentences * each)
+
+
+def seconds_needed(sentences: int, tokens: int, trained_on: int, settings: study.Links) -> float:
+    """Seconds on one core, about, that linking a pair takes; parameters as `memory_needed`."""
+    cost, again = COST[settings.aligner], 1.0
+    iterations: float = settings.iterations or ITERATIONS
+    if settings.aligner == "eflomal":  # its schedule: a quarter as many sweeps in each of the two models before
+        iterations = 1.5 * (settings.iterations or max(2, 5000 / trained_on**0.5))
+        again = max(iterations, _LEAST_SWEEPS)
+    return tokens / 1000 * (trained_on / sentences * iterations * cost.training + again * cost.linking)
 
 
 def sample_size(sentences: int, tokens: int, settings: study.Links, memory: int | None) -> int:

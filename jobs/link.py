@@ -35,7 +35,7 @@ def link_words(
         str, typer.Argument(metavar="SRC", help="Text, one sentence a line, .gz is unpacked; or a study, with --pair.")
     ],
     path: Annotated[str, typer.Option("--out", "-o", metavar="OUT.align", help="Pharaoh file to write.")],
-    target: Annotated[str | None, typer.Argument(metavar="[TGT]", help="Line i is the translation of line i.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="TGT", help="Line i is the translation of line i.")] = None,
     model: Annotated[Literal["fast_align", "hmm", "ibm4", "eflomal"], typer.Option(help="Aligner.")] = "fast_align",
     symmetrise: Annotated[
         Literal["intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and", "forward", "reverse"],

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine import store
 from engine.exchange import given_links
-from engine.links import COST, ITERATIONS, memory_needed, sample_size
+from engine.links import memory_needed, sample_size, seconds_needed
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from schemas.errors import InputError
@@ -93,13 +93,10 @@ def need(settings: Links, sentences: int, tokens: int, memory: int) -> dict[str,
         Bytes that a worker may use.
     """
     trained = sample_size(sentences, tokens, settings, memory - PROCESS)
-    learnt = tokens * trained // sentences
-    cost = COST[settings.aligner]
-    share = (settings.iterations or ITERATIONS) / ITERATIONS if settings.aligner != "eflomal" else 1
     return {
         "trained_on": trained,
         "memory": PROCESS + memory_needed(sentences, tokens, trained, settings),
-        "seconds": round((learnt * cost.training * share + tokens * cost.linking) / 1000, 1),
+        "seconds": round(seconds_needed(sentences, tokens, trained, settings), 1),
     }
 
 

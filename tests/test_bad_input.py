@@ -216,7 +216,7 @@ STUDY_FILE = [
     Case("negative", setting("selection.max_count", -4), ("selection.max_count: ", "greater than or equal to 1", "-4")),
     Case("fraction", setting("metrics.theta_align", 80), ("metrics.theta_align: ", "less than or equal to 1", "80")),
     Case("several", both(setting("concepts.k", 1), setting("links.aligner", "giza")),
-         ("2 problem(s)", "concepts.k", "links.aligner", "'fast_align' or 'hmm'", "found 'giza'")),
+         ("2 problem(s)", "concepts.k", "links.aligner", "'fast_align', 'hmm', 'ibm4' or 'eflomal'", "found 'giza'")),
     Case("Norway", setting("corpus.files", {False: "no.txt", "en": "en.txt"}), ("corpus.files", "False", "quotes")),
     Case("one language", setting("corpus.files", {"en": "en.txt"}), ("corpus.files: ", "at least 2")),
     Case("unknown in pairs", setting("pairs", [["de", "it"]]), ("pairs names ['it']", "corpus has ['en', 'de', 'fr']")),

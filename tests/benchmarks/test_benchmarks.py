@@ -1,5 +1,6 @@
 """Benchmarks run as tests at a tiny size, so that they cannot rot; speed is never asserted here."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import dictionary, kmeans, metrics
+from tests.benchmarks import alignment, dictionary, kmeans, metrics
 from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
 from tests.benchmarks.extraction import colign_run
@@ -100,3 +101,23 @@ def test_codecs__reads_a_store_of_ours(bert: str, tmp_path: Path) -> None:
     values = read_values(str(tmp_path / "float32.zarr"), 3)
     assert values.dtype == "float16"
     np.testing.assert_allclose(values, Bare(bert, sentences, 64).vectors()[:, :3], rtol=2e-3, atol=1e-3)
+
+
+def test_alignment__scores_every_symmetrisation_and_another_tools_links(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["a b", "b c", "c", "a", "b"] * 4
+    for name, words in (("src", lines), ("tgt", [line.upper() for line in lines])):
+        (tmp_path / name).write_text("\n".join(words) + "\n")
+    gold = tmp_path / "gold"
+    gold.write_text("0-0 1-1\n0-0 1p1\n")
+    texts = [str(tmp_path / name) for name in ("src", "tgt")]
+    given = [*texts, str(gold), "--more", *texts, "--other", f"same={gold}"]
+    for lower in ([], ["--lower"]):
+        alignment.main([*given, *lower, "--write", str(tmp_path / "text")])
+    assert (tmp_path / "text").read_text().splitlines() == [f"{line} ||| {line}" for line in lines] * 2
+    alignment.main([*given, "--aligner", "fast_align", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"][0]["aer"] == 0
+    assert [row["symmetrise"] for row in found["scores"][1:]] == list(alignment.SYMMETRISATIONS)
+    assert found["costs"][0]["sentences"] == 40
