@@ -25,10 +25,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from engine.corpus import read_sentences
 from engine.exchange.link_files import Line, read_lines
 from engine.kernels.agreement import Agreement, agreement
 from engine.links import Linker, Pair, train
+from engine.sentences import read_sentences
 from schemas.study import Links
 from tests.benchmarks.inputs import table
 
