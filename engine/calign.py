@@ -55,6 +55,8 @@ def union(counts: Sequence[xr.Dataset]) -> xr.Dataset:
     -------
     ALIGNED_TYPES with the concepts of all targets along target_concept.
     """
+    if len(counts) == 1:
+        return counts[0]
     of_target = [name for name, variable in counts[0].variables.items() if "target_concept" in variable.dims]
     joined = xr.concat([one[of_target] for one in counts], "target_concept", join="override")
     return counts[0].drop_vars(of_target).assign(joined.variables)

@@ -24,8 +24,8 @@ SWEEPS: dict[str, Sequence[float]] = {
 }
 """Grids around the paper's thresholds, wider than those of Figure 30."""
 
-Part = tuple[dict[str, Any], xr.Dataset]
-"""Labels (checkpoint, stack, languages) and the counts that they name."""
+Part = tuple[dict[str, Any], Sequence[xr.Dataset]]
+"""Labels (checkpoint, stack, languages) and the counts that they name: several are joined layer by layer."""
 
 
 Score = Callable[..., Mapping[str, NDArray[np.floating]]]
@@ -81,26 +81,41 @@ class Table:
 def _labels(parts: Sequence[Part]) -> dict[str, list[Any]]:
     """Labels of some parts by dimension, in order."""
     found = {name: list(dict.fromkeys(part[name] for part, _ in parts)) for name in (parts[0][0] if parts else ())}
-    return found | {"layer": sorted({int(layer) for _, counts in parts for layer in counts.layer.values})}
+    return found | {"layer": sorted({int(layer) for _, counts in parts for layer in counts[0].layer.values})}
+
+
+Join = Callable[[Sequence[xr.Dataset]], xr.Dataset]
+"""`engine.calign.union`: counts towards several targets as towards one."""
+
+
+def _only(counts: Sequence[xr.Dataset]) -> xr.Dataset:
+    (found,) = counts
+    return found
 
 
 def _fill(
-    tables: Sequence[Table], parts: Sequence[Part], best: Callable[[xr.Dataset], xr.Dataset] = lambda counts: counts
+    tables: Sequence[Table],
+    parts: Sequence[Part],
+    join: Join = _only,
+    best: Callable[[xr.Dataset], xr.Dataset] = lambda counts: counts,
 ) -> None:
     """Score all parts, one layer of one of them in memory at a time; `best` is for tables that do not vary N-best."""
     for part, stored in parts:
-        for at in range(stored.sizes["layer"]):
-            with store.undamaged(stored.encoding.get("source", str(part))):
-                counts = stored.isel(layer=[at]).compute()
+        for at in range(stored[0].sizes["layer"]):
+            layers = []
+            for one in stored:
+                with store.undamaged(one.encoding.get("source", str(part))):
+                    layers.append(one.isel(layer=[at]).compute())
+            counts = join(layers)
             few = best(counts)
             for table in tables:
                 table.put(part, counts if "n_best" in table.swept else few)
 
 
-def scores(schema: Schema, parts: Sequence[Part], score: Score, **thresholds: Any) -> xr.Dataset:
+def scores(schema: Schema, parts: Sequence[Part], score: Score, join: Join = _only, **thresholds: Any) -> xr.Dataset:
     """Score every part and lay the scores out along their labels, which are dimensions of the schema; see `Table`."""
     table = Table(schema, _labels(parts), score, **thresholds)
-    _fill([table], parts)
+    _fill([table], parts, join)
     return table.dataset()
 
 
@@ -111,6 +126,7 @@ def assemble(
     calign: Score,
     colap: Score,
     cross: Score,
+    join: Join,
     best: Callable[[xr.Dataset, int], xr.Dataset],
     metrics: study.Metrics,
     statistics: Mapping[str, Any],
@@ -128,8 +144,8 @@ def assemble(
         What `cross` takes, with labels checkpoint, stack, language_set, source, target.
     calign, colap, cross
         The metrics, and their cross-table.
-    best
-        `engine.calign.best`.
+    join, best
+        `engine.calign.union` and `engine.calign.best`.
     metrics
         Thresholds of the study; sweeps vary one and keep the others.
     statistics
@@ -148,7 +164,7 @@ def assemble(
     for name, schema in CALIGN_SWEEPS.items():
         swept = align | {name: SWEEPS[name]}
         tables[f"/sweeps/calign_by_{name}"] = Table(schema, _labels(alignment), calign, **swept)
-    _fill(list(tables.values()), alignment, lambda counts: best(counts, metrics.n_best))
+    _fill(list(tables.values()), alignment, join, lambda counts: best(counts, metrics.n_best))
     of_overlap = {"/colap": Table(COLAP, _labels(overlap), colap, **over)}
     for name, schema in COLAP_SWEEPS.items():
         swept = over | {name: SWEEPS[name]}

@@ -14,7 +14,7 @@ from jobs import options
 from jobs.options import Compared, columns_table, percent
 from jobs.progress import out, print_json
 from jobs.show import AlignedPair, largest_pairs
-from jobs.sides import null_scores, together
+from jobs.sides import null_scores
 from schemas.results import CALIGN_MATRIX, NULLS, uncertain
 
 
@@ -61,7 +61,7 @@ def calign_of(
     at = options.layers_of(found, layer, layers)
     rows, shown = [], []
     for one, other in at:
-        counts = together([c.counts(one, other, found.metrics.n_best) for c in found.comparisons])
+        counts = calign.union([c.counts(one, other, found.metrics.n_best) for c in found.comparisons])
         rows.append(_scored(found, counts, one, other, draws, seed))
         if pairs:
             shown += [(one, other, pair) for pair in _pairs(found, one, other, pairs)]
@@ -116,7 +116,7 @@ def _restarts(found: Compared, one: int, other: int) -> list[float]:
             c.counts(one, other, metrics.n_best, (runs[0][at], of_target[at]))
             for c, of_target in zip(found.comparisons, runs[1:], strict=True)
         ]
-        scored.append(float(calign.score(together(counts), **rules)["calign"][0]))
+        scored.append(float(calign.score(calign.union(counts), **rules)["calign"][0]))
     return scored
 
 

@@ -18,7 +18,7 @@ from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
-from jobs.selections import Text, is_linked, read_text
+from jobs.selections import Text, read_text
 from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.corpus import CORPUS
@@ -267,8 +267,8 @@ def finish(context: Context, text: Text) -> xr.DataTree:
     study, layout = context.study, context.layout
     alignment, overlap = counted(study, layout)
     mixed = [
-        (labels | {"source": source, "target": target}, _mixed(layout, labels, counts, source, target))
-        for labels, counts in overlap
+        (labels | {"source": source, "target": target}, [_mixed(layout, labels, counts, source, target)])
+        for labels, (counts,) in overlap
         for group, source, target in study.mixed_directions
         if group == labels["language_set"]
     ]
@@ -279,6 +279,7 @@ def finish(context: Context, text: Text) -> xr.DataTree:
         calign.score,
         colap.score,
         partial(_cross, metrics=study.metrics),
+        calign.union,
         calign.best,
         study.metrics,
         _statistics(context, text),
@@ -320,7 +321,7 @@ def counted(study: Study, layout: Layout) -> tuple[list[results.Part], list[resu
             for group in study.language_sets:
                 name = "+".join(group)
                 mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
-                overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, mixed))
+                overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, [mixed]))
     return alignment, overlap
 
 
@@ -336,10 +337,11 @@ def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str) -> Ite
         both.encoding = counts.encoding
         targets.setdefault(source, {})[target] = both
     for source, found in targets.items():
-        several = len(found) > 1 and not is_linked(study)  # else a language has other concepts in each of its pairs
-        named = found | ({"+".join(found): calign.union(list(found.values()))} if several else {})
-        for target, counts in named.items():
-            yield {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}, counts
+        named = {target: [counts] for target, counts in found.items()}
+        if len(found) > 1:
+            named["+".join(found)] = list(found.values())
+        for target, parts in named.items():
+            yield {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}, parts
 
 
 def are_current(study: Study, layout: Layout) -> bool:

@@ -255,11 +255,6 @@ def compare_in_study(
     return Comparison(sides[0], sides[1], there, back, rules)
 
 
-def together(counts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Counts towards several targets as towards one."""
-    return counts[0] if len(counts) == 1 else calign.union(counts)
-
-
 def null_scores(
     comparisons: Sequence[Comparison], layer: int, target_layer: int, metrics: Metrics, null: str, draws: int, seed: int
 ) -> NDArray[np.float64]:
@@ -269,4 +264,4 @@ def null_scores(
         one.unrelated(layer, target_layer, metrics.n_best, null, draws, seed + number)
         for number, one in enumerate(comparisons)
     ]
-    return np.array([calign.score(together(counts), **rules)["calign"][0] for counts in zip(*made, strict=True)])
+    return np.array([calign.score(calign.union(counts), **rules)["calign"][0] for counts in zip(*made, strict=True)])

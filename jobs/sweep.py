@@ -153,7 +153,7 @@ def _of_study(
         )
     alignment, overlap = counted(study, layout)
     parts = [
-        (label, counts.sel(layer=[one for one in counts.layer.values if not layer or one in layer]))
+        (label, [one.sel(layer=[at for at in one.layer.values if not layer or at in layer]) for one in counts])
         for label, counts in (overlap if of_colap else alignment)
     ]
     schema = (colap_schema if of_colap else calign_schema)(
@@ -161,7 +161,7 @@ def _of_study(
     )
     rules = metrics.overlap if of_colap else metrics.alignment | {"denominator": metrics.denominator}
     score = colap.score if of_colap else calign.score
-    return schema, results.scores(schema, parts, score, **{**rules, **grids})
+    return schema, results.scores(schema, parts, score, calign.union, **{**rules, **grids})
 
 
 def _of_files(

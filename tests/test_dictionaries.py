@@ -54,8 +54,8 @@ def made(entries: list[tuple[str, str, float, int]]) -> xr.Dataset:
     forms = [list(dict.fromkeys(entry[side] for entry in entries)) for side in (0, 1)]
     one, other = (np.array([forms[side].index(entry[side]) for entry in entries], int) for side in (0, 1))
     numbers = np.array([entry[2] for entry in entries], float), np.array([entry[3] for entry in entries], int)
-    order = np.arange(len(entries))
-    return ranked((forms[0], forms[1]), one, other, *numbers, order, source="source", target="target")
+    place = np.array([(one[:at] == number).sum() for at, number in enumerate(one)], int)
+    return ranked((forms[0], forms[1]), one, other, *numbers, place, source="source", target="target")
 
 
 @st.composite

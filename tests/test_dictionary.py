@@ -5,7 +5,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.calign import count_aligned, matched_words
+from engine.aligned import count_aligned, matched_words
 from engine.dictionary import estimate
 from engine.lexicon import fold
 from engine.text import span
@@ -107,6 +107,6 @@ def test_count_aligned__words_are_folded_as_the_dictionary_is() -> None:
     dictionary = estimate(text, links_dataset([(0, 3), (2, 5)], "de", "en"), "de", "en", ["case"])
     labels = np.zeros((1, 3), np.int32)
     sides = [concepts_dataset(labels, words, 1) for words in (["Haus", "HAUS", "Hof"], ["HOUSE", "house", "yard"])]
-    found = count_aligned(sides[0], sides[1], labels, labels, dictionary, n_best=1)
+    found = count_aligned(sides[0], sides[1], labels, labels, dictionary, n_ranks=1)
     assert (found.aligned_types.item(), found.source_types.item(), found.target_types.item()) == (2, 2, 2)
     assert matched_words(["HAUS"], ["House"], dictionary, n_best=1) == [("haus", "house")]

@@ -8,7 +8,8 @@ import yaml
 
 from engine.exchange.dictionaries import read, write
 from jobs.stages import fingerprints
-from schemas.study import Study, parse
+from schemas.parse import parse
+from schemas.study import Study
 from tests.oracles.lexicon import moses_rows
 from tests.small_study import call
 from tests.test_lexicon import rows

@@ -56,14 +56,14 @@ def label(checkpoint: str, stack: str, **languages: str) -> dict[str, str]:
 
 
 ALIGNMENT = [
-    (label("base", "encoder", source="de", target="en"), aligned_counts([0, 2], 0)),
-    (label("base", "encoder", source="en", target="de"), aligned_counts([0, 2], 1)),
-    (label("tuned", "encoder", source="de", target="en"), aligned_counts([0, 2], 2)),
-    (label("tuned", "decoder", source="de", target="en"), aligned_counts([2, 5], 3)),
+    (label("base", "encoder", source="de", target="en"), [aligned_counts([0, 2], 0)]),
+    (label("base", "encoder", source="en", target="de"), [aligned_counts([0, 2], 1)]),
+    (label("tuned", "encoder", source="de", target="en"), [aligned_counts([0, 2], 2)]),
+    (label("tuned", "decoder", source="de", target="en"), [aligned_counts([2, 5], 3)]),
 ]
 OVERLAP = [
-    (label("base", "encoder", language_set="de+en"), language_counts([0, 2], ["de", "en"], 4)),
-    (label("tuned", "decoder", language_set="de+en+fr"), language_counts([1], ["de", "en", "fr"], 5)),
+    (label("base", "encoder", language_set="de+en"), [language_counts([0, 2], ["de", "en"], 4)]),
+    (label("tuned", "decoder", language_set="de+en+fr"), [language_counts([1], ["de", "en", "fr"], 5)]),
 ]
 
 
@@ -74,7 +74,7 @@ def test_scores__lays_out_single_calls_and_nothing_else() -> None:
     assert found.source.values.tolist() == ["de", "en"]
     assert found.target.values.tolist() == ["en", "de"]
     studied = 0
-    for part, counts in ALIGNMENT:
+    for part, (counts,) in ALIGNMENT:
         alone = calign.calign(counts, **THRESHOLDS)
         assert alone.calign.values.any()
         here = found.sel(part).sel(layer=counts.layer)
@@ -90,7 +90,7 @@ def test_scores__lays_out_single_calls_and_nothing_else() -> None:
 def test_scores__overlap_of_parts_with_other_layers() -> None:
     found = scores(COLAP, OVERLAP, colap.score, theta_overlap=0.3, unit="type")
     assert found.layer.values.tolist() == [0, 1, 2]
-    for part, counts in OVERLAP:
+    for part, (counts,) in OVERLAP:
         here = found.sel(part)
         np.testing.assert_array_equal(here.sel(layer=counts.layer).colap, colap.colap(counts, unit="type").colap)
         assert here.colap.notnull().sum() == counts.sizes["layer"]
@@ -100,7 +100,7 @@ def test_scores__overlap_of_parts_with_other_layers() -> None:
 def test_scores__sweeps_equal_single_calls(swept: str) -> None:
     found = scores(CALIGN_SWEEPS[swept], ALIGNMENT, calign.score, **(THRESHOLDS | {swept: SWEEPS[swept]}))
     assert found[swept].values.tolist() == list(SWEEPS[swept])
-    for (part, counts), value in product(ALIGNMENT, SWEEPS[swept]):
+    for (part, (counts,)), value in product(ALIGNMENT, SWEEPS[swept]):
         alone = calign.calign(counts, **(THRESHOLDS | {swept: value}))
         here = found.sel(part).sel({swept: value}).sel(layer=counts.layer)
         for name in alone:
@@ -111,7 +111,7 @@ def test_scores__sweeps_equal_single_calls(swept: str) -> None:
 def test_scores__sweep_of_the_overlap() -> None:
     schema = COLAP_SWEEPS["theta_overlap"]
     found = scores(schema, OVERLAP, colap.score, theta_overlap=SWEEPS["theta_overlap"], unit="token")
-    for (part, counts), value in product(OVERLAP, SWEEPS["theta_overlap"]):
+    for (part, (counts,)), value in product(OVERLAP, SWEEPS["theta_overlap"]):
         here = found.sel(part).sel(theta_overlap=value, layer=counts.layer)
         np.testing.assert_array_equal(here.colap, colap.colap(counts, theta_overlap=value).colap)
 
@@ -138,7 +138,17 @@ def statistics() -> dict[str, Any]:
 def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: dict[str, Any]) -> None:
     metrics = study.Metrics(theta_align=0.5, min_types=2, overlap_unit="type")
     tree = assemble(
-        ALIGNMENT, OVERLAP, [], calign.score, colap.score, calign.score, calign.best, metrics, statistics, study="{}"
+        ALIGNMENT,
+        OVERLAP,
+        [],
+        calign.score,
+        colap.score,
+        calign.score,
+        calign.union,
+        calign.best,
+        metrics,
+        statistics,
+        study="{}",
     )
     save(str(tmp_path / "results.zarr"), tree)
     with xr.open_datatree(tmp_path / "results.zarr", engine="zarr", consolidated=False, chunks=None) as found:

@@ -73,9 +73,11 @@ def read(path: str, form: Format | None = None, *, source: str = "source", targe
         No such file, or one that is damaged, not UTF-8 or of another format; a line that is no entry; two entries of
         the same words that differ. The message names file, line, what was found, what was expected and the remedy.
     """
-    if kind(path) is not None:
+    if (held := kind(path)) is not None:
         if form not in (None, "zarr"):
             raise InputError(f"{path}: a store, not a {form} file; leave out the format")
+        if held != DICTIONARY.name:
+            raise InputError(f"{path}: expected a dictionary, found {held}; give a store or file of a dictionary")
         return store.read(path, DICTIONARY)
     if form == "zarr" or (form is None and ending(path) == "zarr"):
         raise InputError(f"{path}: expected a dictionary store, found none; give a file or a store of a dictionary")
