@@ -18,7 +18,7 @@ from jobs import files, stages, tasks, vectors
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
-from jobs.selections import Text, read_text
+from jobs.selections import Text, is_linked, read_text
 from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.corpus import CORPUS
@@ -338,7 +338,7 @@ def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str) -> Ite
         targets.setdefault(source, {})[target] = both
     for source, found in targets.items():
         named = {target: [counts] for target, counts in found.items()}
-        if len(found) > 1:
+        if len(found) > 1 and not is_linked(study):  # else a language has other concepts in each of its pairs
             named["+".join(found)] = list(found.values())
         for target, parts in named.items():
             yield {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}, parts
