@@ -1,6 +1,7 @@
 """CALIGN and COLAP beside the published script, in one run.
 
-    python -m tests.benchmarks.metrics [--published CODE/alignClusters.py] [--types 20000] [--large]
+    python -m tests.benchmarks.metrics [--published CODE/alignClusters.py] [--types 20000] [--languages 5]
+                                       [--large]
 
 Seconds are of the processor (user and system), so that other work on the machine does not count. The input is drawn:
 600 concepts a side, each of 85 tokens, 10 translations a type, and target concepts that hold translations of one source
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,46 @@ def published(script: str, paths: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def sweep(metrics: Metrics, full: xr.Dataset, mixed: xr.Dataset) -> None:
+    """All sweeps of Figure 30 of one layer and pair."""
+    where = {"checkpoint": "c", "stack": "encoder", "source": "a", "target": "b", "language_set": "a+b"}
+    labels = {name: [value] for name, value in where.items()} | {"layer": [0]}
+    few = calign.best(full, N_BEST)
+    for name, schema in CALIGN_SWEEPS.items():
+        rules = metrics.alignment | {name: SWEEPS[name]}
+        Table(schema, labels, calign.score, **rules).put(where, full if name == "n_best" else few)
+    for name, schema in COLAP_SWEEPS.items():
+        Table(schema, labels, colap.score, **(metrics.overlap | {name: SWEEPS[name]})).put(where, mixed)
+
+
+def mixed_counts(concepts: np.ndarray, types: np.ndarray) -> xr.Dataset:
+    """LANGUAGE_COUNT of one layer, with every other type of another language."""
+    tokens = counting.language_count(concepts, types, types % 2, K, 2)
+    return LANGUAGE_COUNT.create(
+        {"layer": np.array([0], np.int32), "language": ["a", "b"], "unit": list(UNITS), "language_count": tokens[None]}
+    )
+
+
+def direction(seed: int, types: int, layers: int) -> None:
+    """Everything of one direction of a pair: counts of 20 ranks and all sweeps of every layer."""
+    sides, entries = drawn(types, seed)
+    words = Words(sides[0][1], sides[1][1], types, types, entries, "type")
+    for _ in range(layers):
+        full = one_layer(counted(words, sides[0][0], sides[1][0], (K, K), 20))
+        sweep(Metrics(), full, mixed_counts(*sides[0]))
+
+
+def study(languages: int, types: int, layers: int = 13) -> None:
+    """Print the seconds of all pairs of some languages on two processes."""
+    directions = languages * (languages - 1)
+    started = time.perf_counter()
+    with ProcessPoolExecutor(2) as processes:
+        list(processes.map(direction, range(directions), [types] * directions, [layers] * directions))
+    took = time.perf_counter() - started
+    print(f"{languages} languages, {directions} directions, {layers} layers, counts of 20 ranks and all sweeps, "
+          f"2 processes: {took:.0f} s by the clock")  # fmt: skip
+
+
 def large(types: int) -> None:
     """Count a layer of so many types a side and print the peak memory of this process."""
     sides, entries = drawn(types, 1)
@@ -111,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--published", help="alignClusters.py of the published repository")
     parser.add_argument("--types", type=int, default=20_000, help="types a side")
+    parser.add_argument("--languages", type=int, help="also all pairs of so many languages, in 13 layers")
     parser.add_argument("--large", action="store_true", help="also a million types a side")
     parser.add_argument("--only-large", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -134,30 +177,14 @@ def main() -> None:
         print(f"the published script                      {theirs:.1f}    {theirs / ours:,.0f} times as long")
 
     full = one_layer(counted(words, sides[0][0], sides[1][0], (K, K), 20))
-    tokens = counting.language_count(sides[0][0], sides[0][1], sides[0][1] % 2, K, 2)
-    mixed = LANGUAGE_COUNT.create(
-        {"layer": np.array([0], np.int32), "language": ["a", "b"], "unit": list(UNITS), "language_count": tokens[None]}
-    )
-    where = {"checkpoint": "c", "stack": "encoder", "source": "a", "target": "b", "language_set": "a+b"}
-    labels = {name: [value] for name, value in where.items()} | {"layer": [0]}
-
-    def sweeps() -> None:
-        for name, schema in CALIGN_SWEEPS.items():
-            rules = metrics.alignment | {name: SWEEPS[name]}
-            few = full if name == "n_best" else calign.best(full, N_BEST)
-            Table(schema, labels, calign.score, **rules).put(where, few)
-        for name, schema in COLAP_SWEEPS.items():
-            Table(schema, labels, colap.score, **(metrics.overlap | {name: SWEEPS[name]})).put(where, mixed)
-
+    mixed = mixed_counts(*sides[0])
     counting_all = seconds(lambda: counted(words, sides[0][0], sides[1][0], (K, K), 20))
-    swept = seconds(sweeps)
+    swept = seconds(lambda: sweep(metrics, full, mixed))
     points = sum(len(SWEEPS[name]) for name in (*CALIGN_SWEEPS, *COLAP_SWEEPS))
     print(f"counts of 20 ranks                        {counting_all:.4f}")
     print(f"all sweeps of Figure 30 ({points} points)      {swept:.3f}    with counts {swept + counting_all:.3f}")
-    layers, directions = 13, 20
-    whole = directions * layers * (counting_all + ours)
-    print(f"5 languages, {directions} directions, {layers} layers: {whole:.0f} s of one core, "
-          f"with all sweeps {whole + directions * layers * swept:.0f} s")  # fmt: skip
+    if given.languages:
+        study(given.languages, given.types)
     if given.large:
         subprocess.run([sys.executable, "-m", "tests.benchmarks.metrics", "--only-large", "1000000"], check=True)
 
