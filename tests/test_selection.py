@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from schemas.links import LINKS
 from schemas.parse import parse
 from schemas.selection import Selection
 from tests.oracles.texts import corpus, selected, selected_links
+from tests.small_study import call
 from tests.small_texts import blocks, joined, parallel, write
 
 LANGUAGES = ("de", "ar", "en")
@@ -336,3 +338,22 @@ def test_write_clustered__rows_are_those_of_all_that_is_selected(tmp_path: Path)
         assert found.token_id.values.tolist() == of.tolist()
         assert union.token_id.values[found.row.values].tolist() == of.tolist()
         assert found.attrs["fingerprint"] == "f"
+
+
+def test_extract__command_selects_by_the_rules(bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["die katze", "die katze die", "ein hund", "die ein ein ein ein", "hund katze", "der", "katze hund"]
+    (tmp_path / "t.txt").write_text("\n".join(lines) + "\n")
+    made = tmp_path / "t.zarr"
+    options = "--min-count", 2, "--max-count", 2, "--delete-above", 3, "--max-sentence-words", 3, "--sampling", "first"
+    assert call(monkeypatch, "extract", bert, tmp_path / "t.txt", "-o", made, *options) == 0
+    found = xr.open_zarr(made, consolidated=False, chunks=None)
+    kept = [line.split() if len(line.split()) <= 3 else [] for line in lines]
+    count = Counter(word for line in kept for word in line)
+    expected, seen = [], Counter[str]()
+    for number, line in enumerate(kept):
+        for word in line:
+            seen[word] += 1
+            if 2 <= count[word] <= 3 and seen[word] <= 2:
+                expected.append((word, number))
+    assert list(zip(found.word.values.tolist(), found.sentence.values.tolist(), strict=True)) == expected
+    assert {word for word, _ in expected} == {"die", "hund"}
