@@ -31,6 +31,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
 
 
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal in which no line of a command is cut: temporary paths are long."""
+    from jobs import progress  # noqa: PLC0415  (torch, only for tests of commands)
+
+    for console in (progress.out, progress.err):
+        monkeypatch.setattr(console, "_width", 250)
+        monkeypatch.setattr(console, "_height", 50)
+
+
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a tiny random BERT: 3 blocks, 24 numbers a vector, at most 24 sub-words."""

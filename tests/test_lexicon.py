@@ -155,10 +155,10 @@ def test_ranked__by_probability_then_count_then_code_point(data: st.DataObject) 
     numbers = [data.draw(st.tuples(st.sampled_from([0.1, 0.5]), st.integers(0, 1))) for _ in pairs]
     table = np.array(pairs, np.int64).reshape(-1, 2)
     values = np.array(numbers, float).reshape(-1, 2)
+    place = np.array([(table[:at, 0] == source).sum() for at, source in enumerate(table[:, 0])], int)
     found = ranked(
-        forms, table[:, 0], table[:, 1], values[:, 0], values[:, 1].astype(int), np.arange(len(pairs)), source="a",
-        target="b",
-    )  # fmt: skip
+        forms, table[:, 0], table[:, 1], values[:, 0], values[:, 1].astype(int), place, source="a", target="b"
+    )
     listed = [(forms[0][s], forms[1][t], p, n) for (s, t), (p, n) in zip(pairs, numbers, strict=True)]
     expected = sorted(listed, key=lambda row: (row[0], -row[2], -row[3], row[1]))
     sources = [row[0] for row in expected]
