@@ -1,6 +1,6 @@
 """Counts behind CALIGN: which types of a concept translate into which other concept (Section 2.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -201,6 +201,14 @@ def counted(
         "source_types": np.diff(one.indptr).astype(np.int32),
         "target_types": np.diff(other.indptr).astype(np.int32),
     }
+
+
+def one_layer(found: Mapping[str, NDArray[np.int32]], layer: int = 0) -> xr.Dataset:
+    """ALIGNED_TYPES of one layer from what `counted` gives."""
+    dims = {variable.name: variable.dims for variable in ALIGNED_TYPES.variables}
+    values = {name: (dims[name], np.expand_dims(array, dims[name].index("layer"))) for name, array in found.items()}
+    ranks = np.arange(len(found["aligned_types"]), dtype=np.int32)
+    return xr.Dataset(values, {"layer": np.array([layer], np.int32), "rank": ranks})
 
 
 def count_aligned(

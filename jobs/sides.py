@@ -12,13 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import calign, store, uncertainty
-from engine.aligned import Words, counted, numbered
+from engine.aligned import Words, counted, numbered, one_layer
 from engine.exchange.clusters import import_clusters
 from engine.exchange.stream import kind
 from jobs.layout import Layout
 from jobs.selections import concepts_name, is_linked
 from schemas.concepts import CONCEPTS
-from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
 from schemas.study import Metrics, Study
@@ -147,11 +146,11 @@ class Comparison:
     ) -> xr.Dataset:
         """ALIGNED_TYPES of one layer, with reverse_types where the other direction is known."""
         one, other = self.source.labels(layer, runs[0]), self.target.labels(target_layer, runs[1])
-        found = _one_layer(counted(self.words, one, other, (self.source.size, self.target.size), n_ranks), layer)
+        found = one_layer(counted(self.words, one, other, (self.source.size, self.target.size), n_ranks), layer)
         if self.back is None:
             return found
         back = counted(self.back, other, one, (self.target.size, self.source.size), n_ranks)
-        return calign.with_reverse(found, _one_layer(back, layer))
+        return calign.with_reverse(found, one_layer(back, layer))
 
     def unrelated(
         self, layer: int, target_layer: int, n_best: int, null: str, draws: int, seed: int
@@ -168,14 +167,7 @@ class Comparison:
             best.entries, np.unique(tokens), frequency, null=null, draws=draws, seed=seed
         ):
             found = counted(replace(best, entries=drawn), one, other, (self.source.size, self.target.size), 1)
-            yield _one_layer(found, layer)
-
-
-def _one_layer(found: Mapping[str, NDArray[np.int32]], layer: int) -> xr.Dataset:
-    """ALIGNED_TYPES of one layer."""
-    values = {name: array[:, None] if name == "aligned_types" else array[None] for name, array in found.items()}
-    ranks = np.arange(len(found["aligned_types"]), dtype=np.int32)
-    return ALIGNED_TYPES.create({"layer": np.array([layer], np.int32), "rank": ranks} | values)
+            yield one_layer(found, layer)
 
 
 def identity(words: NDArray[Any], language: str) -> xr.Dataset:

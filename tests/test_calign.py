@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.aligned import count_aligned, matched_words, ranks
+from engine.aligned import count_aligned, matched_words, one_layer, ranks
 from engine.calign import aligned, best, calign, union, with_reverse
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
@@ -403,3 +403,11 @@ def test_best__scores_as_all_ranks_do(drawn: dict[str, Any], n: int) -> None:
     both = with_reverse(counts, counts)
     rules = {"n_best": n, "min_types": 1, "theta_align": 0.5}
     xr.testing.assert_identical(calign(best(both, n), **rules), calign(both, **rules))
+
+
+@given(studies())
+def test_one_layer__is_what_count_aligned_gives(drawn: dict[str, Any]) -> None:
+    counts, _ = count(drawn)
+    here = counts.isel(layer=[0])
+    found = one_layer({name: here[name].isel(layer=0).values for name in here.data_vars}, int(here.layer[0]))
+    xr.testing.assert_equal(ALIGNED_TYPES.validate(found), here)

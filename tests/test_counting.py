@@ -119,7 +119,7 @@ class _OnDevice(np.ndarray):
 class _Device:
     """The functions of an array module that the product uses, on arrays of a device; anything else is an error."""
 
-    int32, float32 = np.int32, np.float32
+    int32, float32, float64 = np.int32, np.float32, np.float64
 
     def __init__(self) -> None:
         for name in ("zeros", "ones", "asarray", "ldexp", "frexp", "maximum"):

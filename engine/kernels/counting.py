@@ -20,13 +20,19 @@ def membership(
     Tokens of concept -1 are left out.
     """
     kept = concepts >= 0
-    pairs, count = np.unique(concepts[kept].astype(np.int64) * n_types + types[kept], return_counts=True)
-    values = (count if tokens else np.ones(len(pairs))).astype(np.float32)
-    return sparse.csr_matrix((values, (pairs // n_types, pairs % n_types)), shape=(n_concepts, n_types))
+    ones = np.ones(int(kept.sum()), np.float32)
+    found = sparse.csr_matrix((ones, (concepts[kept], types[kept])), shape=(n_concepts, n_types))  # equal ones add up
+    if not tokens:
+        found.data[:] = 1
+    return found
 
 
 _BLOCK = 1 << 16
 """Source types at once: about ten of their translations lie in a few concepts each, which takes tens of MB."""
+
+
+_FLOAT32_RANKS = 60
+"""Ranks whose weights float32 holds: the least is 4^-59, and its smallest number 2^-126."""
 
 
 def aligned_types(
@@ -70,19 +76,28 @@ def aligned_types(
     kept = rank < ranks
     n_concepts, n_source = source.shape
     n_target = target.shape[0]
-    weights = xp.ldexp(xp.ones(int(kept.sum())), xp.asarray(-2 * rank[kept], dtype=xp.int32))
+    wide = xp.float32 if ranks <= _FLOAT32_RANKS else xp.float64
+    weights = xp.ldexp(xp.ones(int(kept.sum()), wide), xp.asarray(-2 * rank[kept], dtype=xp.int32))
     at = (xp.asarray(types[kept], dtype=xp.int32), xp.asarray(translation[kept], dtype=xp.int32))
     dictionary = matrices.csr_matrix((weights, at), shape=(n_source, target.shape[1]))
-    concepts_of = matrices.csr_matrix(target.T.tocsr().astype(np.float64))
-    of_source = matrices.csc_matrix(source.tocsc())
+    concepts_of = matrices.csr_matrix(target.T.tocsr().astype(wide))
+    of_source = matrices.csc_matrix(source.tocsc()) if n_source > _BLOCK else matrices.csr_matrix(source)
     found = xp.zeros((n_concepts, ranks * n_target), xp.int32)
     for start in range(0, n_source, _BLOCK):
-        reached = dictionary[start : start + _BLOCK] @ concepts_of  # (source type, target concept)
-        best = xp.maximum((1 - xp.frexp(reached.data)[1]) // 2, 0)
-        column = best * n_target + reached.indices
-        ones = (xp.ones(len(column), xp.float32), column, reached.indptr)
-        by_rank = matrices.csr_matrix(ones, shape=(reached.shape[0], ranks * n_target))
-        found += (of_source[:, start : start + _BLOCK].tocsr() @ by_rank).toarray().astype(xp.int32)
+        block = slice(start, start + _BLOCK)
+        reached = (
+            dictionary[block] if n_source > _BLOCK else dictionary
+        ) @ concepts_of  # (source type, target concept)
+        by_rank = reached
+        if ranks == 1:
+            reached.data[:] = 1
+        else:
+            best = xp.maximum((1 - xp.frexp(reached.data)[1]) // 2, 0)
+            column = best * n_target + reached.indices
+            ones = (xp.ones(len(column), xp.float32), column, reached.indptr)
+            by_rank = matrices.csr_matrix(ones, shape=(reached.shape[0], ranks * n_target))
+        some = of_source[:, block].tocsr() if n_source > _BLOCK else of_source
+        found += (some @ by_rank).toarray().astype(xp.int32)
     counts = found.reshape(n_concepts, ranks, n_target).transpose(1, 0, 2)
     return np.ascontiguousarray(counts if xp is np else counts.get())
 

@@ -24,11 +24,11 @@ import numpy as np
 import xarray as xr
 
 from engine import calign, colap
-from engine.aligned import Words, counted
+from engine.aligned import Words, counted, one_layer
 from engine.colap import UNITS
 from engine.kernels import counting
 from engine.results import SWEEPS, Table
-from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
+from schemas.counts import LANGUAGE_COUNT
 from schemas.results import CALIGN_SWEEPS, COLAP_SWEEPS
 from schemas.study import Metrics
 
@@ -61,13 +61,6 @@ def drawn(types: int, seed: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], t
     source = np.repeat(np.arange(types, dtype=np.int32), N_BEST)
     rank = np.tile(np.arange(N_BEST, dtype=np.int32), types)
     return [(concepts, one), (concepts, other)], (source, translation.ravel(), rank)
-
-
-def one_layer(found: dict[str, np.ndarray]) -> xr.Dataset:
-    """ALIGNED_TYPES of one layer."""
-    values = {name: array[:, None] if name == "aligned_types" else array[None] for name, array in found.items()}
-    ranks = np.arange(len(found["aligned_types"]), dtype=np.int32)
-    return ALIGNED_TYPES.create({"layer": np.array([0], np.int32), "rank": ranks} | values)
 
 
 def write_files(folder: Path, sides: list[tuple[np.ndarray, np.ndarray]], entries: tuple[np.ndarray, ...]) -> list[str]:
