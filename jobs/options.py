@@ -91,7 +91,10 @@ def definitions(base: Metrics | None, given: Mapping[str, Any], settings: Sequen
         key, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"--set {setting}: expected KEY=VALUE, such as min_types=5")
-        changed[key.strip()] = yaml.safe_load(value)
+        try:
+            changed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {setting}: {value!r} is not a value as in a study file") from error
     if base is None or "preset" in changed:
         found: Metrics = parse(Metrics, changed, "the options")
     else:

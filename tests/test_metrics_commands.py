@@ -255,6 +255,7 @@ def test_sweep__of_files_over_numbers_of_concepts(finished: SmallStudy, colign: 
         (["calign", "STUDY", "--source", "de", "--target", "en", "--checkpoint", "x"], "no checkpoint 'x'"),
         (["calign", "STUDY", "--source", "de", "--target", "en", "--set", "teta=1"], "teta: unknown key"),
         (["calign", "STUDY", "--source", "de", "--target", "en", "--set", "min_types"], "expected KEY=VALUE"),
+        (["calign", "STUDY", "--source", "de", "--target", "en", "--set", "min_types=["], "is not a value"),
         (["calign", "STUDY", "--source", "de", "--target", "en", "--theta", "2"], "theta_align"),
         (["calign", "DE", "EN"], "expected STUDY, or SOURCE TARGET DICT, found 2 inputs"),
         (["calign", "DE"], "not a study"),
