@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine import paths
@@ -113,6 +113,7 @@ def test_round_trip__moses_with_counts_is_exact(folder: Path, drawn: Any) -> Non
         xr.testing.assert_equal(read(file, source="de", target="en"), dictionary)
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(dictionary=dictionaries(WORDS))
 def test_round_trip__muse_keeps_words_and_places(folder: Path, dictionary: xr.Dataset) -> None:
     path = str(folder / "muse.txt")

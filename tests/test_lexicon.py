@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from engine.lexicon import best, count_words, fold, folded, lexical_table, ranked, totals
@@ -125,6 +125,7 @@ def test_fold__examples(word: str, chosen: list[Any], expected: str) -> None:
     assert fold([word], chosen).tolist() == [expected]
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(linked(), rules)
 def test_folded__equals_counting_folded_words_where_every_word_has_a_link(drawn: Any, chosen: set[Any]) -> None:
     source, target, links = drawn

@@ -225,12 +225,12 @@ def test_run__thresholds_may_change_without_computing(undisturbed: tuple[str, Pa
         run(study, layout, workers, MEMORY)
 
 
-def test_run__killed_after_another_n_best_never_trusts_old_counts(
+def test_run__killed_after_another_rule_of_translations_never_trusts_old_counts(
     undisturbed: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, layout = files.load_study(str(undisturbed[1]))
     before = content(undisturbed[1])
-    fewer = study.model_copy(update={"metrics": study.metrics.model_copy(update={"n_best": 1})})
+    fewer = study.model_copy(update={"metrics": study.metrics.model_copy(update={"max_sources": 1})})
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

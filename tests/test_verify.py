@@ -147,6 +147,7 @@ def test_verify__the_words_are_damaged_and_so_nothing_is_computed(
     assert list(found["damaged"].values()) == [["corpus"]]
 
 
+@pytest.mark.usefixtures("wide")
 def test_take_back__says_how_to_go_on(
     study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
