@@ -1,6 +1,6 @@
 """Reading a CORPUS dataset: what is read and held is bounded by the request, not by the corpus."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -175,9 +175,3 @@ def some_sentences(
 def token_types(corpus: xr.Dataset, language: str) -> NDArray[np.int32]:
     """Type of every token of a language (token), as indices into the corpus: for stages that hold the whole text."""
     return _values(corpus, "token_type", span(corpus, language, "token"))
-
-
-def spell(corpus: xr.Dataset, language: str, types: Sequence[int]) -> list[str]:
-    """Spelling of some types of a language, given as indices into the corpus."""
-    found: list[str] = vocabulary(corpus, language).forms(np.asarray(types, np.int64)).tolist()
-    return found

@@ -14,6 +14,7 @@ from engine.aligned import matched_words
 from engine.concepts import chosen_concepts
 from jobs.layout import Layout
 from jobs.selections import concepts_name
+from jobs.sides import check_known
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
@@ -48,14 +49,11 @@ def counted_layers(study: Study, layout: Layout, checkpoint: str, stack: str, so
     StoreError
         The study has not come so far.
     """
-    known: dict[str, tuple[str, Sequence[str]]] = {
-        "checkpoint": (checkpoint, list(study.checkpoints)),
-        "stack": (stack, study.alignment_stacks),
-        "pair": (f"{source}-{target}", [f"{s}-{t}" for s, t in study.directions]),
-    }
-    for what, (value, values) in known.items():
-        if value not in values:
-            raise InputError(f"the study has no {what} {value!r}; it has {', '.join(values)}")
+    check_known(
+        checkpoint=(checkpoint, list(study.checkpoints)),
+        stack=(stack, study.alignment_stacks),
+        pair=(f"{source}-{target}", [f"{s}-{t}" for s, t in study.directions]),
+    )
     return list(
         store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).layer.values.tolist()
     )

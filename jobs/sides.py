@@ -201,6 +201,19 @@ class Place:
     stack: str
 
 
+def check_known(**named: tuple[str, Sequence[str]]) -> None:
+    """Refuse a name that a study does not have; by what it names, the name and those that there are.
+
+    Raises
+    ------
+    InputError
+        One is unknown.
+    """
+    for what, (value, values) in named.items():
+        if value not in values:
+            raise InputError(f"the study has no {what} {value!r}; it has {', '.join(values)}")
+
+
 def compare_in_study(
     study: Study, layout: Layout, source: Place, target: Place, rules: Mapping[str, Any]
 ) -> Comparison:
@@ -214,14 +227,11 @@ def compare_in_study(
         The study has not come so far.
     """
     for place in (source, target):
-        known: dict[str, Sequence[str]] = {
-            "language": list(study.corpus.files),
-            "checkpoint": list(study.checkpoints),
-            "stack": study.activations.stacks,
-        }
-        for what, values in known.items():
-            if (value := getattr(place, what)) not in values:
-                raise InputError(f"the study has no {what} {value!r}; it has {', '.join(values)}")
+        check_known(
+            language=(place.language, list(study.corpus.files)),
+            checkpoint=(place.checkpoint, list(study.checkpoints)),
+            stack=(place.stack, study.activations.stacks),
+        )
     direction = source.language, target.language
     itself = source.language == target.language
     if itself and is_linked(study):
@@ -229,9 +239,8 @@ def compare_in_study(
             f"{source.language}: has other concepts in each of its pairs, because the study counts linked pairs; name "
             "two stores of concepts in place of the study"
         )
-    if not itself and direction not in study.directions:
-        pairs = ", ".join(f"{s}-{t}" for s, t in study.directions)
-        raise InputError(f"the study has no pair {'-'.join(direction)}; it has {pairs}")
+    if not itself:
+        check_known(pair=("-".join(direction), [f"{s}-{t}" for s, t in study.directions]))
     names = direction if itself else [concepts_name(study, *pair) for pair in (direction, direction[::-1])]
     sides = [
         open_side(layout.concepts(place.checkpoint, place.stack, name))

@@ -1,6 +1,7 @@
 """A study of three languages and thirty short sentences that runs in a second, and the command line in this process."""
 
 import itertools
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,3 +93,19 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+class Terminal:
+    """Commands of one test and what they print."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._patch, self._capture = monkeypatch, capsys
+
+    def __call__(self, *arguments: object, code: int = 0) -> str:
+        found = call(self._patch, *arguments)
+        captured = self._capture.readouterr()
+        assert found == code, captured.err
+        return captured.err if code else captured.out
+
+    def json(self, *arguments: object) -> Any:
+        return json.loads(self(*arguments, "--json"))

@@ -21,7 +21,7 @@ from schemas.errors import InputError
 from schemas.links import DICTIONARY, LINKS
 from tests.oracles.texts import corpus
 from tests.oracles.vectors import save_bert
-from tests.small_study import SENTENCES, SmallStudy, call
+from tests.small_study import SENTENCES, SmallStudy, Terminal
 
 DE, EN = [[line.split() for line in SENTENCES[lang]] for lang in ("de", "en")]
 DIAGONAL = ["0-0 1-1 2-2"] * len(DE)
@@ -40,22 +40,6 @@ def study(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> SmallS
     (tmp_path / "own.align").write_text("\n".join(DIAGONAL) + "\n")
     made.set("links", {"files": {"de-en": "own.align"}})
     return made
-
-
-class Terminal:
-    """Commands of one test and what they print."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._patch, self._capture = monkeypatch, capsys
-
-    def __call__(self, *arguments: object, code: int = 0) -> str:
-        found = call(self._patch, *arguments)
-        captured = self._capture.readouterr()
-        assert found == code, captured.err
-        return captured.err if code else captured.out
-
-    def json(self, *arguments: object) -> Any:
-        return json.loads(self(*arguments, "--json"))
 
 
 @pytest.fixture

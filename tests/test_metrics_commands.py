@@ -1,8 +1,6 @@
 """`colign calign`, `colap` and `sweep` on a study and on files: equal to the study's own results, and bad input."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from engine import store
 from schemas.concepts import CONCEPTS
 from schemas.links import DICTIONARY
 from tests.oracles.vectors import save_bert, save_mt5
-from tests.small_study import SmallStudy, call
+from tests.small_study import SmallStudy, Terminal, call
 from tests.test_calign import concepts_dataset, dictionary_dataset
 
 RULES = {"min_types": 1, "theta_align": 0.5, "max_size_gap": 0.9}
@@ -36,22 +34,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
 def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
-
-
-class Terminal:
-    """Commands of one test and what they print."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._patch, self._capture = monkeypatch, capsys
-
-    def __call__(self, *arguments: object, code: int = 0) -> str:
-        found = call(self._patch, *arguments)
-        captured = self._capture.readouterr()
-        assert found == code, captured.err
-        return captured.err if code else captured.out
-
-    def json(self, *arguments: object) -> Any:
-        return json.loads(self(*arguments, "--json"))
 
 
 @pytest.fixture
@@ -249,7 +231,7 @@ def test_sweep__of_files_over_numbers_of_concepts(finished: SmallStudy, colign: 
     [
         (["calign", "STUDY"], "name languages of the study with --source and --target"),
         (["calign", "STUDY", "--source", "xx", "--target", "en"], "no language 'xx'; it has en, de, fr"),
-        (["calign", "STUDY", "--source", "de", "--target", "fr"], "no pair de-fr; it has"),
+        (["calign", "STUDY", "--source", "de", "--target", "fr"], "no pair 'de-fr'; it has"),
         (["calign", "STUDY", "--source", "de", "--target", "en", "--layer", "7"], "has no layer 7; it has 0, 2"),
         (["calign", "STUDY", "--source", "de", "--target", "en", "--stack", "decoder"], "no stack 'decoder'"),
         (["calign", "STUDY", "--source", "de", "--target", "en", "--checkpoint", "x"], "no checkpoint 'x'"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import store, text
 from engine.corpus import write_corpus
-from engine.text import gather, sentence_offsets, sentences_with, some_sentences, span, spell
+from engine.text import gather, sentence_offsets, sentences_with, some_sentences, span, vocabulary
 from schemas.corpus import CORPUS
 from schemas.errors import StoreError
 
@@ -20,6 +20,12 @@ Lines = list[list[str]]
 
 sentence = st.lists(st.text("abcéبह日", min_size=1, max_size=3), min_size=1, max_size=6)
 parallel = st.integers(1, 6).flatmap(lambda n: st.tuples(*[st.lists(sentence, min_size=n, max_size=n)] * 2))
+
+
+def spelled(corpus: xr.Dataset, language: str, types: list[int]) -> list[str]:
+    """Spelling of some types of a language."""
+    found: list[str] = vocabulary(corpus, language).forms(np.array(types)).tolist()
+    return found
 
 
 def stored(folder: str | Path, texts: dict[str, Lines], block: int = 8) -> xr.Dataset:
@@ -91,14 +97,14 @@ def test_sentences_with__reads_only_the_chunks_that_it_needs(tmp_path: Path) -> 
 
 def test_vocabulary__is_read_once_for_a_corpus(tmp_path: Path) -> None:
     corpus = stored(tmp_path, {"de": [["ein", "Haus"]], "en": [["a", "house"]]})
-    assert spell(corpus, "de", [1, 0, 1]) == ["ein", "Haus", "ein"]
+    assert spelled(corpus, "de", [1, 0, 1]) == ["ein", "Haus", "ein"]
     damage(corpus, "form", [0, 1])
     again = store.load(corpus.encoding["source"], CORPUS)
-    assert spell(again, "de", [0]) == ["Haus"]
+    assert spelled(again, "de", [0]) == ["Haus"]
     with pytest.raises(StoreError, match=r"corpus\.zarr/form cannot be read"):
-        spell(again, "en", [2])
+        spelled(again, "en", [2])
     other = stored(tmp_path, {"de": [["ein", "Hut"]], "en": [["a", "hat"]]})  # at the same place
-    assert spell(other, "de", [0]) == ["Hut"]
+    assert spelled(other, "de", [0]) == ["Hut"]
     assert text._vocabulary.cache_info().maxsize == 4
 
 
@@ -109,4 +115,4 @@ def test_vocabulary__of_datasets_in_memory_are_told_apart(tmp_path: Path) -> Non
         corpus = stored(tmp_path / folder, {"de": [[word]], "en": [["a"]]}).load()
         corpus.encoding.clear()
         corpus.attrs.clear()
-        assert spell(corpus, "de", [0]) == [word]
+        assert spelled(corpus, "de", [0]) == [word]
