@@ -10,7 +10,7 @@ from engine.colap import UNITS, colap, count_languages, overlapping
 from schemas.counts import LANGUAGE_COUNT
 from tests.oracles import metrics
 from tests.oracles.texts import corpus
-from tests.test_calign import concepts_dataset as concepts_of
+from tests.small_concepts import concepts_dataset as concepts_of
 
 K = 4
 LANGUAGES = ["ar", "de", "en"]

@@ -12,7 +12,7 @@ from engine.text import span
 from schemas.links import FOLDS, LINKS, Fold
 from tests.oracles import metrics
 from tests.oracles.texts import corpus
-from tests.test_calign import concepts_dataset
+from tests.small_concepts import concepts_dataset
 
 sentence = st.lists(st.sampled_from(["b", "a", "A", "é", "e\u0301", "日", "ب", "بـ"]), min_size=1, max_size=7)
 

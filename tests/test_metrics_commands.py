@@ -10,8 +10,8 @@ from engine import store
 from schemas.concepts import CONCEPTS
 from schemas.links import DICTIONARY
 from tests.oracles.vectors import save_bert, save_mt5
+from tests.small_concepts import concepts_dataset, dictionary_dataset
 from tests.small_study import SmallStudy, Terminal, call
-from tests.test_calign import concepts_dataset, dictionary_dataset
 
 RULES = {"min_types": 1, "theta_align": 0.5, "max_size_gap": 0.9}
 
