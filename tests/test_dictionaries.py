@@ -125,6 +125,17 @@ def test_round_trip__muse_keeps_words_and_places(folder: Path, dictionary: xr.Da
     assert not found["count"].any()
 
 
+@pytest.mark.parametrize("words", [("{", "}"), ("{", "haus"), ("{", '"')])
+def test_read__a_word_may_be_a_brace(tmp_path: Path, words: tuple[str, str]) -> None:
+    path = written(tmp_path / "muse.txt", " ".join(words) + '\n" :\n')
+    assert set(rows(read(path), "place")) == {(*words, 0), ('"', ":", 0)}
+
+
+def test_read__json_is_told_by_its_first_key(tmp_path: Path) -> None:
+    path = written(tmp_path / "d.txt", '\n{\n "a\\"b": {"c": {"Count": 1, "Probability": 1}}}')
+    assert rows(read(path), "count") == [('a"b', "c", 1)]
+
+
 def test_read__the_published_forms_are_the_same_dictionary(tmp_path: Path) -> None:
     text = "haus -> home: Probability = 0.34, Count = 44\n\nhaus -> house: Probability = 0.66, Count = 86\r\n  \n"
     table = {"haus": {"home": {"Count": 44, "Probability": 0.34}, "house": {"Probability": 0.66, "Count": 86}}}

@@ -29,6 +29,7 @@ _ENDINGS: dict[str, Format] = {
     "zarr": "zarr", "json": "json", "tsv": "tsv", "txt": "text", "f2e": "moses", "e2f": "moses",
 }  # fmt: skip
 _LINE = re.compile(r"(.*):\s*Probability\s*=\s*([^\s,]+)\s*,\s*Count\s*=\s*(\S+)\s*")
+_OBJECT = re.compile(r'\s*\{\s*"(?:[^"\\\x00-\x1f]|\\.)*"\s*:')  # a brace alone may be a word
 _ARROW = re.compile("(?= -> )")  # of two that share a space, both
 _HALF = re.compile("[\ud800-\udfff]")  # surrogates, which JSON can spell alone
 
@@ -95,7 +96,7 @@ def guess(path: str, text: str) -> Format:
         return "text"
     if line == HEADER:
         return "tsv"
-    if line.startswith("{"):
+    if _OBJECT.match(text):
         return "json"
     if len(fields) in (3, 4) and _is_number(fields[-1]):
         return "moses"
