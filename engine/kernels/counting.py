@@ -20,11 +20,12 @@ def membership(
     Tokens of concept -1 are left out.
     """
     kept = concepts >= 0
-    ones = np.ones(int(kept.sum()), np.float32)
-    found = sparse.csr_matrix((ones, (concepts[kept], types[kept])), shape=(n_concepts, n_types))  # equal ones add up
-    if not tokens:
-        found.data[:] = 1
-    return found
+    cells, count = np.unique(concepts[kept].astype(np.int64) * n_types + types[kept], return_counts=True)
+    starts = np.searchsorted(cells, np.arange(n_concepts + 1) * n_types)
+    values = count.astype(np.float32) if tokens else np.ones(len(cells), np.float32)
+    return sparse.csr_matrix(
+        (values, (cells % n_types).astype(np.int32), starts.astype(np.int32)), shape=(n_concepts, n_types)
+    )
 
 
 _BLOCK = 1 << 16
@@ -72,14 +73,14 @@ def aligned_types(
     array([[1, 1],
            [0, 1]], dtype=int32)
     """
-    types, translation, rank = entries
-    kept = rank < ranks
     n_concepts, n_source = source.shape
     n_target = target.shape[0]
     wide = xp.float32 if ranks <= _FLOAT32_RANKS else xp.float64
-    weights = xp.ldexp(xp.ones(int(kept.sum()), wide), xp.asarray(-2 * rank[kept], dtype=xp.int32))
-    at = (xp.asarray(types[kept], dtype=xp.int32), xp.asarray(translation[kept], dtype=xp.int32))
-    dictionary = matrices.csr_matrix((weights, at), shape=(n_source, target.shape[1]))
+    types, translation, rank = _by_type(entries, ranks)
+    weights = xp.ldexp(xp.ones(len(rank), wide), xp.asarray(-2 * rank, dtype=xp.int32))
+    starts = np.searchsorted(types, np.arange(n_source + 1)).astype(np.int32)
+    rows = weights, xp.asarray(translation, dtype=xp.int32), xp.asarray(starts)
+    dictionary = matrices.csr_matrix(rows, shape=(n_source, target.shape[1]))
     concepts_of = matrices.csr_matrix(target.T.tocsr().astype(wide))
     of_source = matrices.csc_matrix(source.tocsc()) if n_source > _BLOCK else matrices.csr_matrix(source)
     found = xp.zeros((n_concepts, ranks * n_target), xp.int32)
@@ -100,6 +101,20 @@ def aligned_types(
         found += (some @ by_rank).toarray().astype(xp.int32)
     counts = found.reshape(n_concepts, ranks, n_target).transpose(1, 0, 2)
     return np.ascontiguousarray(counts if xp is np else counts.get())
+
+
+def _by_type(
+    entries: tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]], ranks: int
+) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]:
+    """Translations of a rank below `ranks`, in the order of their source types, in which dictionaries mostly are."""
+    types, translation, rank = entries
+    kept = rank < ranks
+    if not kept.all():
+        types, translation, rank = types[kept], translation[kept], rank[kept]
+    if (np.diff(types) < 0).any():
+        order = np.argsort(types, kind="stable")
+        types, translation, rank = types[order], translation[order], rank[order]
+    return types, translation, rank
 
 
 def language_count(
