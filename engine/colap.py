@@ -13,7 +13,7 @@ from schemas.counts import LANGUAGE_COUNT
 UNITS = ("token", "type")
 
 
-def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer]) -> xr.Dataset:
+def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], k: int) -> xr.Dataset:
     """Count the tokens and types of each language in each concept of mixed text.
 
     Parameters
@@ -22,6 +22,8 @@ def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer]) -> xr.
         CONCEPTS dataset of a selection of several languages.
     of_tokens
         (layer, token) concepts of its chosen restarts.
+    k
+        Number of concepts.
 
     Returns
     -------
@@ -33,9 +35,7 @@ def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer]) -> xr.
     table: dict[tuple[int, str], int] = {}
     pairs = zip(columns.tolist(), concepts.word.values.tolist(), strict=True)
     types = np.fromiter((table.setdefault(pair, len(table)) for pair in pairs), np.int64, len(columns))
-    counted = [
-        counting.language_count(layer, types, columns, concepts.sizes["concept_id"], len(names)) for layer in of_tokens
-    ]
+    counted = [counting.language_count(layer, types, columns, k, len(names)) for layer in of_tokens]
     return LANGUAGE_COUNT.create(
         {
             "layer": concepts.layer.values,

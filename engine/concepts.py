@@ -317,8 +317,8 @@ def last_present(task: Clustering) -> int | None:
     return None
 
 
-def chosen_concepts(concepts: xr.Dataset) -> NDArray[np.int32]:
-    """Concept (layer, token) of each token in the chosen restart of each layer, of the first number of concepts."""
-    runs = np.flatnonzero(concepts.k.values == concepts.k.values[0])
+def chosen_concepts(concepts: xr.Dataset, k: int) -> NDArray[np.int32]:
+    """Concept (layer, token) of each token in the chosen restart of each layer, of those with k concepts."""
+    runs = np.flatnonzero(concepts.k.values == k)
     run = runs[concepts.chosen.values[runs].argmax(axis=0)]
     return np.stack([concepts.concept[r, i].values for i, r in enumerate(run)])

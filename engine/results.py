@@ -10,10 +10,19 @@ from numpy.typing import NDArray
 
 from engine import store
 from engine.paths import explained, replaced
-from schemas import study
 from schemas.counts import RANKS
 from schemas.dataset import FORMAT_VERSION, Schema
-from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, CROSS, STATISTICS
+from schemas.metrics import Metrics
+from schemas.results import (
+    CALIGN,
+    CALIGN_BY_K,
+    CALIGN_SWEEPS,
+    COLAP,
+    COLAP_BY_K,
+    COLAP_SWEEPS,
+    CROSS,
+    STATISTICS,
+)
 
 SWEEPS: dict[str, Sequence[float]] = {
     "n_best": tuple(range(1, RANKS + 1)),
@@ -59,6 +68,11 @@ class Table:
         self._points = [dict(zip(swept, values, strict=True)) for values in grids]
         self._fixed = {name: value for name, value in thresholds.items() if name not in swept}
 
+    @property
+    def along_k(self) -> bool:
+        """Whether numbers of concepts are a dimension."""
+        return "k" in self._dims
+
     def put(self, part: Mapping[str, Any], counts: xr.Dataset) -> None:
         """Score a part with one layer at every point of the grid."""
         for point in self._points:
@@ -96,11 +110,16 @@ def _only(counts: Sequence[xr.Dataset]) -> xr.Dataset:
 def _fill(
     tables: Sequence[Table],
     parts: Sequence[Part],
+    k: int | None = None,
     join: Join = _only,
     best: Callable[[xr.Dataset], xr.Dataset] = lambda counts: counts,
 ) -> None:
-    """Score all parts, one layer of one of them in memory at a time; `best` is for tables that do not vary N-best."""
+    """Score all parts, one layer of one of them in memory at a time.
+
+    Parts of other numbers of concepts than k are for tables along k alone; `best` is for those that do not vary N-best.
+    """
     for part, stored in parts:
+        of_part = [table for table in tables if k is None or part["k"] == k or table.along_k]
         for at in range(stored[0].sizes["layer"]):
             layers = []
             for one in stored:
@@ -108,14 +127,14 @@ def _fill(
                     layers.append(one.isel(layer=[at]).compute())
             counts = join(layers)
             few = best(counts)
-            for table in tables:
+            for table in of_part:
                 table.put(part, counts if "n_best" in table.swept else few)
 
 
 def scores(schema: Schema, parts: Sequence[Part], score: Score, join: Join = _only, **thresholds: Any) -> xr.Dataset:
     """Score every part and lay the scores out along their labels, which are dimensions of the schema; see `Table`."""
     table = Table(schema, _labels(parts), score, **thresholds)
-    _fill([table], parts, join)
+    _fill([table], parts, join=join)
     return table.dataset()
 
 
@@ -128,7 +147,8 @@ def assemble(
     cross: Score,
     join: Join,
     best: Callable[[xr.Dataset, int], xr.Dataset],
-    metrics: study.Metrics,
+    metrics: Metrics,
+    k: int,
     statistics: Mapping[str, Any],
     **provenance: Any,
 ) -> xr.DataTree:
@@ -137,9 +157,9 @@ def assemble(
     Parameters
     ----------
     alignment
-        ALIGNED_TYPES datasets with labels checkpoint, stack, source, target.
+        ALIGNED_TYPES datasets with labels checkpoint, stack, source, target, k.
     overlap
-        LANGUAGE_COUNT datasets with labels checkpoint, stack, language_set.
+        LANGUAGE_COUNT datasets with labels checkpoint, stack, language_set, k.
     mixed
         What `cross` takes, with labels checkpoint, stack, language_set, source, target.
     calign, colap, cross
@@ -148,6 +168,8 @@ def assemble(
         `engine.calign.union` and `engine.calign.best`.
     metrics
         Thresholds of the study; sweeps vary one and keep the others.
+    k
+        Number of concepts of all but the sweeps over it.
     statistics
         Variables of the STATISTICS dataset.
     provenance
@@ -160,19 +182,25 @@ def assemble(
     """
     align = metrics.alignment | {"denominator": metrics.denominator}
     over = metrics.overlap
-    tables = {"/calign": Table(CALIGN, _labels(alignment), calign, **align)}
+    tables = {
+        "/calign": Table(CALIGN, _labels(alignment), calign, **align),
+        "/sweeps/calign_by_k": Table(CALIGN_BY_K, _labels(alignment), calign, **align),
+    }
     for name, schema in CALIGN_SWEEPS.items():
         swept = align | {name: SWEEPS[name]}
         tables[f"/sweeps/calign_by_{name}"] = Table(schema, _labels(alignment), calign, **swept)
-    _fill(list(tables.values()), alignment, join, lambda counts: best(counts, metrics.n_best))
-    of_overlap = {"/colap": Table(COLAP, _labels(overlap), colap, **over)}
+    _fill(list(tables.values()), alignment, k, join, lambda counts: best(counts, metrics.n_best))
+    of_overlap = {
+        "/colap": Table(COLAP, _labels(overlap), colap, **over),
+        "/sweeps/colap_by_k": Table(COLAP_BY_K, _labels(overlap), colap, **over),
+    }
     for name, schema in COLAP_SWEEPS.items():
         swept = over | {name: SWEEPS[name]}
         of_overlap[f"/sweeps/colap_by_{name}"] = Table(schema, _labels(overlap), colap, **swept)
-    _fill(list(of_overlap.values()), overlap)
+    _fill(list(of_overlap.values()), overlap, k)
     if mixed:
         tables["/cross"] = Table(CROSS, _labels(mixed), cross)
-        _fill([tables["/cross"]], mixed)
+        _fill([tables["/cross"]], mixed, k)
     nodes = {
         "/": xr.Dataset(attrs={"title": "Colign results", "format_version": FORMAT_VERSION} | provenance),
         "/statistics": STATISTICS.create(statistics),

@@ -9,13 +9,13 @@ import typer
 import xarray as xr
 from rich.table import Table
 
-from engine import calign, store, uncertainty
+from engine import store
 from jobs import options
 from jobs.options import Compared, columns_table, percent
 from jobs.progress import out, print_json
 from jobs.show import AlignedPair, largest_pairs
-from jobs.sides import null_scores
-from schemas.results import CALIGN_MATRIX, NULLS, uncertain
+from jobs.uncertain import scored_alignment
+from schemas.results import CALIGN_MATRIX, NULLS
 
 
 def calign_of(
@@ -61,8 +61,8 @@ def calign_of(
     at = options.layers_of(found, layer, layers)
     rows, shown = [], []
     for one, other in at:
-        counts = calign.union([c.counts(one, other, found.metrics.n_best) for c in found.comparisons])
-        rows.append(_scored(found, counts, one, other, draws, seed))
+        row, _ = scored_alignment(found.comparisons, one, other, found.metrics, draws=draws, seed=seed)
+        rows.append({"layer": one, "target_layer": other} | row)
         if pairs:
             shown += [(one, other, pair) for pair in _pairs(found, one, other, pairs)]
     dataset = _matrix(rows, found)
@@ -82,42 +82,6 @@ def calign_of(
     _print_pairs(shown)
     if out_path is not None:
         out.print(f"dataset  {out_path}", soft_wrap=True, highlight=False)
-
-
-def _scored(found: Compared, counts: xr.Dataset, one: int, other: int, draws: int, seed: int) -> dict[str, float]:
-    """Scores of two layers, with intervals and nulls where draws are asked for."""
-    metrics = found.metrics
-    rules = metrics.alignment | {"denominator": metrics.denominator}
-    row = {name: float(values[0]) for name, values in calign.score(counts, **rules).items()}
-    row |= dict.fromkeys(uncertain(NULLS), np.nan)
-    restarts = _restarts(found, one, other) if len(found.source.restarts()) > 1 else [row["calign"]]
-    row |= {"restart_low": min(restarts), "restart_high": max(restarts)}
-    if draws:
-        aligned = np.asarray(calign.aligned(counts, **metrics.alignment).any(axis=2))
-        types = counts.source_types.values
-        whole = np.asarray(types > (0 if metrics.denominator == "all" else metrics.min_types))
-        row["low"], row["high"] = map(
-            float, uncertainty.interval(uncertainty.bootstrap(aligned, whole, draws, seed)[:, 0])
-        )
-        for null in NULLS:
-            drawn = null_scores(found.comparisons, one, other, metrics, null, draws, seed)
-            row |= options.of_null(null, row["calign"], drawn)
-    return {"layer": one, "target_layer": other} | row
-
-
-def _restarts(found: Compared, one: int, other: int) -> list[float]:
-    """CALIGN of every restart of the source with the same restart of the target."""
-    metrics = found.metrics
-    rules = metrics.alignment | {"denominator": metrics.denominator}
-    runs = [side.restarts().tolist() for side in (found.source, *(c.target for c in found.comparisons))]
-    scored = []
-    for at in range(min(map(len, runs))):
-        counts = [
-            c.counts(one, other, metrics.n_best, (runs[0][at], of_target[at]))
-            for c, of_target in zip(found.comparisons, runs[1:], strict=True)
-        ]
-        scored.append(float(calign.score(calign.union(counts), **rules)["calign"][0]))
-    return scored
 
 
 def _matrix(rows: Sequence[Mapping[str, float]], found: Compared) -> xr.Dataset:

@@ -12,17 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from engine.workers.create import create
-from jobs import clustering, convert, demo, files, link, linking, stages, vectors, verify
+from jobs import clustering, convert, demo, files, link, linking, sizes, stages, vectors, verify
 from jobs.calign import calign_of
 from jobs.cluster import assign_vectors, cluster_vectors
 from jobs.colap import colap_of
+from jobs.derive import are_current
 from jobs.describe import describe_concepts
 from jobs.dictionary import make_dictionary
 from jobs.extract import extract_vectors
 from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, links_table, rows, size
 from jobs.progress import err, out, print_json, progress
-from jobs.run import are_current, check_text, records, run
+from jobs.run import check_text, records, run
 from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
 from jobs.sweep import sweep
@@ -78,7 +79,7 @@ def plan(
     clusters = clustering.rows(tasks, loaded.concepts, limits)
     links = linking.rows(loaded, context.given, text.sentences, text.tokens, limits.memory_bytes)
     if as_json:
-        vectors_disk = stages.disk(context, text)
+        vectors_disk = sizes.disk(context, text)
         print_json(
             {
                 "directory": layout.root,
@@ -93,7 +94,7 @@ def plan(
         print_text(text)
         out.print(links_table(links, loaded.links.aligner))
         if text.selected:
-            print_disk(stages.disk(context, text))
+            print_disk(sizes.disk(context, text))
         print_stages(found, "projected peak of a worker")
         if not text.selected:
             out.print(
@@ -104,7 +105,7 @@ def plan(
         if clusters:
             out.print(clustering_table(clusters))
         for task in {e.model: e for e in context.extractions.values()}.values():
-            if stages.offloaded(task):
+            if sizes.offloaded(task):
                 out.print(f"{task.model}: its weights exceed the room for them and are read again in every pass")
     check_budget(planned, done, limits.memory_bytes, layout)
 

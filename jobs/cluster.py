@@ -77,8 +77,9 @@ def cluster_vectors(
     """Cluster the vectors of each layer; run again it goes on after the last iteration."""
     path = path.rstrip("/")
     stores = [_opened(one) for one in activations]
+    ks = tuple(dict.fromkeys(k or _NONE.ks))
     values: dict[str, Any] = {
-        "k": max(k or [_NONE.k]), "seed": seed, "seeding": seeding, "method": method, "preset": preset,
+        "k": max(ks), "seed": seed, "seeding": seeding, "method": method, "preset": preset,
         "max_iterations": max_iterations, "tolerance": tolerance,
     }  # fmt: skip
     settings = parse(Concepts, values | ({"restarts": restarts} if restarts else {}), "options")
@@ -86,7 +87,7 @@ def cluster_vectors(
     if memory is not None:
         limits = limits.model_copy(update={"memory": memory})
     layers = _layers(activations, stores, layer)
-    start = None if init is None else _given(init, stores[0].sizes["hidden"], k or [_NONE.k])
+    start = None if init is None else _given(init, stores[0].sizes["hidden"], ks)
     if start is not None and method == "ward":
         raise InputError(f"--init {init}: Ward's clustering begins with single vectors; leave out --init")
     if start is not None and settings.restarts > 1:
@@ -101,7 +102,7 @@ def cluster_vectors(
         tuple(layers),
         (Path(path).stem,),
         _shard(stores[0]),
-        tuple(dict.fromkeys(k or [_NONE.k])),
+        ks,
         stored=tuple(int(n) for n in stores[0].layer.values),
     )  # fmt: skip
     if len(task.languages) != len(activations):
@@ -258,14 +259,14 @@ def _check_tokens(task: Clustering, stores: list[Any], settings: Concepts) -> No
         )
 
 
-def _given(path: str, hidden: int, ks: list[int]) -> Any:
+def _given(path: str, hidden: int, ks: tuple[int, ...]) -> Any:
     try:
         start = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be read as .npy ({error}); write it with numpy.save") from error
     if not isinstance(start, np.ndarray):
         raise InputError(f"{path}: expected one array, found several; write it with numpy.save")
-    if start.ndim != 2 or start.shape != (ks[0], hidden) or len(set(ks)) > 1 or start.dtype.kind != "f":
+    if start.ndim != 2 or start.shape != (ks[0], hidden) or len(ks) > 1 or start.dtype.kind != "f":
         raise InputError(
             f"{path}: expected numbers ({ks[0]}, {hidden}), found {start.dtype} {start.shape}; one row a concept, and "
             "one --k"

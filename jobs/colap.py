@@ -9,14 +9,15 @@ import numpy as np
 import typer
 import xarray as xr
 
-from engine import colap, store, uncertainty
+from engine import colap, store
 from jobs import files, options
 from jobs.options import columns_table, is_study, percent
 from jobs.progress import out, print_json
 from jobs.sides import Side, open_side
+from jobs.uncertain import scored_overlap
 from schemas.errors import InputError
-from schemas.results import COLAP_NULLS, COLAP_OF_STORES, uncertain
-from schemas.study import Metrics
+from schemas.metrics import Metrics
+from schemas.results import COLAP_OF_STORES
 
 
 def colap_of(
@@ -52,8 +53,8 @@ def colap_of(
     for side in sides:
         options.check_layers(side, layer)
         for at in layer or side.layers:
-            counts = counts_of(side, at)
-            rows.append({"store": side.name, "layer": at} | _scored(side, counts, metrics, at, draws, seed))
+            row, counts = scored_overlap(side, at, metrics, draws=draws, seed=seed)
+            rows.append({"store": side.name, "layer": at} | row)
             if top:
                 shown += _largest(side, counts, metrics, at, top)
     dataset = _dataset(rows, metrics)
@@ -77,10 +78,10 @@ def _sides(
     """Clusterings of mixed text, and the definitions of their study."""
     if len(inputs) == 1 and is_study(inputs[0]):
         study, layout = files.load_study(inputs[0])
-        if starts or k:
-            raise InputError("--starts and --k go with files; a study knows its languages and has its own k")
+        if starts:
+            raise InputError("--starts goes with files; a study knows its languages")
         found = [
-            open_side(layout.concepts(checkpoint, stack, "+".join(group)))
+            open_side(layout.concepts(checkpoint, stack, "+".join(group)), k or study.concepts.ks[0])
             for checkpoint in study.checkpoints
             for stack in study.activations.stacks
             for group in study.language_sets
@@ -116,28 +117,6 @@ def mixed(side: Side, starts: Sequence[str] | None) -> Side:
             "COLAP needs concepts of mixed text; for a file of clusters say with --starts where each language begins"
         )
     return side
-
-
-def counts_of(side: Side, layer: int, run: int | None = None) -> xr.Dataset:
-    """LANGUAGE_COUNT of one layer."""
-    return colap.count_languages(side.concepts.sel(layer=[layer]), side.labels(layer, run)[None])
-
-
-def _scored(side: Side, counts: xr.Dataset, metrics: Metrics, layer: int, draws: int, seed: int) -> dict[str, float]:
-    """Scores of a layer, with intervals and nulls where draws are asked for."""
-    rules = metrics.overlap
-    row = {name: float(values[0]) for name, values in colap.score(counts, **rules).items()}
-    row |= dict.fromkeys(uncertain(COLAP_NULLS), np.nan)
-    runs = side.restarts().tolist()
-    spread = [float(colap.score(counts_of(side, layer, run), **rules)["colap"][0]) for run in runs[1:] and runs]
-    row |= {"restart_low": min(spread, default=row["colap"]), "restart_high": max(spread, default=row["colap"])}
-    if draws:
-        held = counts.language_count.sel(unit="token").sum("language").values > 0
-        drawn = uncertainty.bootstrap(colap.overlapping(counts, **rules), held, draws, seed)[:, 0]
-        row["low"], row["high"] = map(float, uncertainty.interval(drawn))
-        null = [colap.score(one, **rules)["colap"][0] for one in uncertainty.shuffled(counts, draws=draws, seed=seed)]
-        row |= options.of_null("languages", row["colap"], np.array(null))
-    return row
 
 
 def _largest(side: Side, counts: xr.Dataset, metrics: Metrics, layer: int, top: int) -> list[dict[str, Any]]:

@@ -24,7 +24,10 @@ class Layout:
     @property
     def folders(self) -> list[str]:
         """Everything that a study writes besides its frozen file."""
-        names = ("selections", "links", "dictionaries", "activations", "concepts", "counts", "records", "figures")
+        names = (
+            "selections", "links", "dictionaries", "activations", "concepts", "counts", "uncertainty", "records",
+            "figures",
+        )  # fmt: skip
         return [self.corpus, self.results, *(join(self.root, name) for name in names)]
 
     def figure(self, name: str) -> str:
@@ -69,14 +72,23 @@ class Layout:
         """Folder of the centroids of a clustering that is not finished, by its fingerprint."""
         return join(self.root, "concepts", checkpoint, stack, f"{selection}.fit")
 
-    def aligned_types(self, checkpoint: str, stack: str, source: str, target: str) -> str:
+    def aligned_types(self, checkpoint: str, stack: str, k: int, source: str, target: str) -> str:
         """ALIGNED_TYPES dataset of one direction of a pair."""
-        return join(self.root, "counts", checkpoint, stack, f"{source}-{target}.zarr")
+        return join(self._counts(checkpoint, stack, k), f"{source}-{target}.zarr")
 
-    def mixed_aligned_types(self, checkpoint: str, stack: str, language_set: str, source: str, target: str) -> str:
+    def mixed_aligned_types(
+        self, checkpoint: str, stack: str, k: int, language_set: str, source: str, target: str
+    ) -> str:
         """ALIGNED_TYPES dataset between the words of two languages in the same concepts of mixed text."""
-        return join(self.root, "counts", checkpoint, stack, language_set, f"{source}-{target}.zarr")
+        return join(self._counts(checkpoint, stack, k), language_set, f"{source}-{target}.zarr")
 
-    def language_count(self, checkpoint: str, stack: str, language_set: str) -> str:
+    def language_count(self, checkpoint: str, stack: str, k: int, language_set: str) -> str:
         """LANGUAGE_COUNT dataset of a set of languages joined by +."""
-        return join(self.root, "counts", checkpoint, stack, f"{language_set}.zarr")
+        return join(self._counts(checkpoint, stack, k), f"{language_set}.zarr")
+
+    def uncertainty(self, checkpoint: str, stack: str, *names: str) -> str:
+        """CALIGN_UNCERTAINTY_OF_PART of a source and its targets joined by +, or COLAP_UNCERTAINTY_OF_PART of a set."""
+        return join(self.root, "uncertainty", checkpoint, stack, f"{'-'.join(names)}.zarr")
+
+    def _counts(self, checkpoint: str, stack: str, k: int) -> str:
+        return join(self.root, "counts", checkpoint, stack, str(k))

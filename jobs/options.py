@@ -6,13 +6,11 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 import yaml
-from numpy.typing import NDArray
 from rich.table import Table
 
-from engine import paths, uncertainty
+from engine import paths
 from engine.exchange import dictionaries
 from engine.exchange.stream import kind
 from jobs import files
@@ -20,8 +18,9 @@ from jobs.layout import Layout
 from jobs.selections import is_linked
 from jobs.sides import Comparison, Place, Side, check_same_k, compare_in_study, open_side
 from schemas.errors import InputError
+from schemas.metrics import Metrics
 from schemas.parse import parse
-from schemas.study import Metrics, Study
+from schemas.study import Study
 
 Inputs = Annotated[
     list[str],
@@ -45,7 +44,7 @@ TargetStack = Annotated[
     str | None, typer.Option(help="Study: stack of the target concepts (default: that of the source).")
 ]
 LayerOption = Annotated[list[int] | None, typer.Option(help="Layer; may be given again (default: all).")]
-KOption = Annotated[int | None, typer.Option("--k", min=1, help="Number of concepts, where a store has several.")]
+KOption = Annotated[int | None, typer.Option("--k", min=1, help="Number of concepts, of several (study: the first).")]
 Reverse = Annotated[
     str | None, typer.Option(metavar="DICT", help="Files: dictionary of the other direction, for mutual CALIGN.")
 ]
@@ -133,10 +132,10 @@ def compared(
     if len(inputs) == 1:
         if not is_study(inputs[0]):
             raise InputError(f"{inputs[0]}: not a study; give a study, or SOURCE TARGET DICT")
-        if reverse or k:
-            raise InputError("--reverse and --k go with files; a study has both directions, and its own k")
+        if reverse:
+            raise InputError("--reverse goes with files; a study has both directions")
         study, layout = files.load_study(inputs[0])
-        return _in_study(study, layout, metrics(study.metrics), source, targets, checkpoints, stacks)
+        return _in_study(study, layout, metrics(study.metrics), source, targets, checkpoints, stacks, k)
     if len(inputs) != 3:
         raise InputError(f"expected STUDY, or SOURCE TARGET DICT, found {len(inputs)} inputs")
     if given := [name for name, value in of_study.items() if value]:
@@ -158,6 +157,7 @@ def _in_study(
     targets: Sequence[str] | None,
     checkpoints: tuple[str | None, str | None],
     stacks: tuple[str | None, str | None],
+    k: int | None,
 ) -> Compared:
     if source is None or not targets:
         raise InputError("name languages of the study with --source and --target")
@@ -170,7 +170,7 @@ def _in_study(
     stack = stacks[0] or study.activations.stacks[0]
     one = Place(source, checkpoint, stack)
     others = [Place(target, checkpoints[1] or checkpoint, stacks[1] or stack) for target in targets]
-    made = tuple(compare_in_study(study, layout, one, other, metrics.counting) for other in others)
+    made = tuple(compare_in_study(study, layout, one, other, metrics.counting, k) for other in others)
     labels = {
         "source": f"{source}, {checkpoint}, {stack}",
         "target": f"{'+'.join(targets)}, {others[0].checkpoint}, {others[0].stack}",
@@ -189,15 +189,6 @@ def check_layers(side: Side, layer: Sequence[int] | None) -> None:
     if missing := sorted(set(layer or ()) - set(side.layers)):
         known = ", ".join(map(str, side.layers))
         raise InputError(f"{side.name}: has no layer {missing[0]}; it has {known}: give --layer one of these")
-
-
-def of_null(name: str, observed: float, drawn: NDArray[np.floating]) -> dict[str, float]:
-    """What is said of the scores (draw) of a null."""
-    return {
-        f"null_{name}": float(drawn.mean()),
-        f"null_{name}_high": float(uncertainty.interval(drawn)[1]),
-        f"null_{name}_p": float(uncertainty.exceeding(np.array([observed]), drawn[:, None])[0]),
-    }
 
 
 def columns_table(*columns: str) -> Table:

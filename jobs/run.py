@@ -3,28 +3,24 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from engine import calign, colap, concepts, cross, paths, results, store
+from engine import concepts, paths, results, store
 from engine.records import delete_record, read_records
 from engine.sentences import compare_files
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks, vectors
+from jobs.derive import are_current, derive
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
-from jobs.selections import Text, is_linked, read_text
+from jobs.selections import Text, read_text
 from jobs.stages import Stage
 from jobs.tasks import Context
 from schemas.corpus import CORPUS
-from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.errors import InputError
-from schemas.study import Metrics, Study, digest, sides
+from schemas.study import Study, sides
 from schemas.task import Key, Record
 
 
@@ -169,7 +165,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             continue  # nor this stack
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
-        elif stage in ("selection", "dictionary", "counts") or grow:  # cost seconds: made again
+        elif stage in ("selection", "dictionary", "counts", "uncertainty") or grow:  # cost little: made again
             stale.append(name)
         else:
             unnamed = "a file under links.files" if context.given else "its settings"
@@ -263,118 +259,8 @@ def _work(
 
 
 def finish(context: Context, text: Text) -> xr.DataTree:
-    """Derive and write the results and figures; costs seconds, so thresholds may change at will."""
-    study, layout = context.study, context.layout
-    alignment, overlap = counted(study, layout)
-    mixed = [
-        (labels | {"source": source, "target": target}, [_mixed(layout, labels, counts, source, target)])
-        for labels, (counts,) in overlap
-        for group, source, target in study.mixed_directions
-        if group == labels["language_set"]
-    ]
-    tree = results.assemble(
-        alignment,
-        overlap,
-        mixed,
-        calign.score,
-        colap.score,
-        partial(_cross, metrics=study.metrics),
-        calign.union,
-        calign.best,
-        study.metrics,
-        _statistics(context, text),
-        preset=study.metrics.preset,
-        study=study.model_dump_json(),
-        study_hash=digest(study),
-        text_hash=_text_hash(layout),
-        versions=store.versions(),
-    )
-    write_figures(tree, study, layout.root)
-    results.save(layout.results, tree)  # last: current results mean that all is done
+    """Derive and write the results and figures."""
+    tree = derive(context, text)
+    write_figures(tree, context.study, context.layout.root)
+    results.save(context.layout.results, tree)  # last: current results mean that all is done
     return tree
-
-
-def _mixed(layout: Layout, labels: Mapping[str, str], counts: xr.Dataset, source: str, target: str) -> xr.Dataset:
-    """ALIGNED_TYPES within mixed text, with the language_count of the same concepts."""
-    where = labels["checkpoint"], labels["stack"], labels["language_set"]
-    found = store.load(layout.mixed_aligned_types(*where, source, target), ALIGNED_TYPES)
-    both = found.assign(language_count=counts.language_count)
-    both.encoding = found.encoding
-    return both
-
-
-def _cross(counts: xr.Dataset, *, metrics: Metrics) -> dict[str, NDArray[np.float64]]:
-    """The cross-table of what `_mixed` gives."""
-    held = counts.language_count.sum(["language", "unit"]).transpose("layer", "concept").values > 0
-    pairs = calign.aligned(counts, **metrics.alignment)
-    return cross.score(pairs, colap.overlapping(counts, **metrics.overlap), held)
-
-
-def counted(study: Study, layout: Layout) -> tuple[list[results.Part], list[results.Part]]:
-    """Stored counts behind CALIGN and behind COLAP, with their labels."""
-    alignment: list[results.Part] = []
-    overlap: list[results.Part] = []
-    for checkpoint in study.checkpoints:
-        for stack in study.alignment_stacks:
-            alignment += _alignment(study, layout, checkpoint, stack)
-        for stack in study.activations.stacks:
-            for group in study.language_sets:
-                name = "+".join(group)
-                mixed = store.load(layout.language_count(checkpoint, stack, name), LANGUAGE_COUNT)
-                overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, [mixed]))
-    return alignment, overlap
-
-
-def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str) -> Iterator[results.Part]:
-    """Counts of every direction, and of each language of several pairs towards all its targets together."""
-    targets: dict[str, dict[str, xr.Dataset]] = {}
-    for source, target in study.directions:
-        counts, reverse = (
-            store.load(layout.aligned_types(checkpoint, *direction), ALIGNED_TYPES)
-            for direction in ((stack, source, target), ("-".join(reversed(stack.split("-"))), target, source))
-        )
-        both = calign.with_reverse(counts, reverse)
-        both.encoding = counts.encoding
-        targets.setdefault(source, {})[target] = both
-    for source, found in targets.items():
-        named = {target: [counts] for target, counts in found.items()}
-        if len(found) > 1 and not is_linked(study):  # else a language has other concepts in each of its pairs
-            named["+".join(found)] = list(found.values())
-        for target, parts in named.items():
-            yield {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}, parts
-
-
-def are_current(study: Study, layout: Layout) -> bool:
-    """Whether the written results are of this study and its text, thresholds included."""
-    attributes = store.attributes(layout.results)
-    expected = {"study_hash": digest(study), "text_hash": _text_hash(layout)}
-    return attributes is not None and expected.items() <= attributes.items()
-
-
-def _text_hash(layout: Layout) -> str:
-    """Hash of the text that the corpus was read from."""
-    return digest((store.attributes(layout.corpus) or {}).get("sha256"))
-
-
-def _statistics(context: Context, text: Text) -> dict[str, Any]:
-    languages = list(text.tokens)
-    checkpoints = list(context.study.checkpoints)
-    stack = context.study.activations.stacks[0]
-    absent, too_long = np.zeros((2, len(checkpoints), len(languages)), np.int64)
-    for name, record in read_records(context.layout.records).items():
-        parts = name.split("/")
-        if parts[0] == "activations" and parts[1] in checkpoints and parts[2] == stack:
-            cell = checkpoints.index(parts[1]), languages.index(parts[3])
-            absent[cell] += record.outcome["absent"]
-            too_long[cell] += record.outcome["too_long"]
-    numbers = {
-        "tokens": text.tokens, "types": text.types,
-        "selected_tokens": text.selected_tokens, "selected_types": text.selected_types,
-    }  # fmt: skip
-    return {
-        "language": languages,
-        "checkpoint": checkpoints,
-        "sentences": np.full(len(languages), text.sentences, np.int64),
-        "absent_tokens": absent,
-        "too_long_tokens": too_long,
-    } | {name: np.array([found[lang] for lang in languages], np.int64) for name, found in numbers.items()}

@@ -93,6 +93,21 @@ def concepts_name(study: Study, language: str, other: str) -> str:
     return f"{language}@{'-'.join(pair)}"
 
 
+def target_groups(study: Study) -> list[tuple[str, tuple[str, ...]]]:
+    """Source and targets of every score: each direction, and each language towards all that it is paired with.
+
+    Where linked pairs are counted, a language has other concepts in each of its pairs, and there are directions alone.
+    """
+    targets: dict[str, list[str]] = {}
+    for source, target in study.directions:
+        targets.setdefault(source, []).append(target)
+    return [
+        (source, group)
+        for source, found in targets.items()
+        for group in (*((target,) for target in found), *([(*found,)] if found[1:] and not is_linked(study) else []))
+    ]
+
+
 def clustered_name(selection: str, language: str) -> str:
     """Name of the CLUSTERED dataset of what a selection takes of a language.
 

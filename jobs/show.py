@@ -19,7 +19,8 @@ from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
-from schemas.study import Metrics, Study, sides
+from schemas.metrics import Metrics
+from schemas.study import Study, sides
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,8 @@ def counted_layers(study: Study, layout: Layout, checkpoint: str, stack: str, so
         stack=(stack, study.alignment_stacks),
         pair=(f"{source}-{target}", [f"{s}-{t}" for s, t in study.directions]),
     )
-    return list(
-        store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).layer.values.tolist()
-    )
+    path = layout.aligned_types(checkpoint, stack, study.concepts.ks[0], source, target)
+    return list(store.load(path, ALIGNED_TYPES).layer.values.tolist())
 
 
 def aligned_pairs(
@@ -75,7 +75,9 @@ def aligned_pairs(
     if layer not in layers:
         raise InputError(f"the study has no layer {layer}; it has {', '.join(map(str, layers))}")
     at = layers.index(layer)
-    counts = store.load(layout.aligned_types(checkpoint, stack, source, target), ALIGNED_TYPES).isel(layer=[at])
+    k = study.concepts.ks[0]
+    counted = layout.aligned_types(checkpoint, stack, k, source, target)
+    counts = store.load(counted, ALIGNED_TYPES).isel(layer=[at])
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     tokens = []
     paired = (source, target), (target, source)
@@ -84,9 +86,9 @@ def aligned_pairs(
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
             tokens.append(
-                (concepts.word.values, chosen_concepts(concepts)[concepts.layer.values.tolist().index(layer)])
+                (concepts.word.values, chosen_concepts(concepts, k)[concepts.layer.values.tolist().index(layer)])
             )
-    with store.undamaged(layout.aligned_types(checkpoint, stack, source, target)):
+    with store.undamaged(counted):
         return largest_pairs(counts.compute(), tokens, dictionary, study.metrics, top)
 
 

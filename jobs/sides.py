@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from engine import calign, store, uncertainty
+from engine import calign, colap, store, uncertainty
 from engine.aligned import Words, counted, numbered, one_layer
 from engine.exchange.clusters import import_clusters
 from engine.exchange.stream import kind
@@ -20,7 +20,7 @@ from jobs.selections import concepts_name, is_linked
 from schemas.concepts import CONCEPTS
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
-from schemas.study import Metrics, Study
+from schemas.study import Study
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ def open_side(path: str, k: int | None = None, layer: Sequence[int] | None = Non
     if k is not None and k not in every and "format" not in concepts.attrs:
         raise InputError(f"{path}: has no run of {k} concepts; it has {', '.join(map(str, every))}")
     return Side(path, concepts, k if k in every else every[0])
+
+
+def count_languages(side: Side, layer: int, run: int | None = None) -> xr.Dataset:
+    """LANGUAGE_COUNT of one layer of mixed text, in the chosen restart or in the run named."""
+    return colap.count_languages(side.concepts.sel(layer=[layer]), side.labels(layer, run)[None], side.size)
 
 
 def check_same_k(source: Side, target: Side) -> None:
@@ -215,9 +220,14 @@ def check_known(**named: tuple[str, Sequence[str]]) -> None:
 
 
 def compare_in_study(
-    study: Study, layout: Layout, source: Place, target: Place, rules: Mapping[str, Any]
+    study: Study, layout: Layout, source: Place, target: Place, rules: Mapping[str, Any], k: int | None = None
 ) -> Comparison:
     """Concepts of a study; a language compared with itself has every word as its own translation.
+
+    Parameters
+    ----------
+    k
+        Number of concepts; default: the first of the study.
 
     Raises
     ------
@@ -243,7 +253,7 @@ def compare_in_study(
         check_known(pair=("-".join(direction), [f"{s}-{t}" for s, t in study.directions]))
     names = direction if itself else [concepts_name(study, *pair) for pair in (direction, direction[::-1])]
     sides = [
-        open_side(layout.concepts(place.checkpoint, place.stack, name))
+        open_side(layout.concepts(place.checkpoint, place.stack, name), k or study.concepts.ks[0])
         for place, name in zip((source, target), names, strict=True)
     ]
     if itself:
@@ -254,15 +264,3 @@ def compare_in_study(
         store.read(layout.dictionary(*pair), DICTIONARY) for pair in (direction, (direction[1], direction[0]))
     )
     return Comparison(sides[0], sides[1], there, back, rules)
-
-
-def null_scores(
-    comparisons: Sequence[Comparison], layer: int, target_layer: int, metrics: Metrics, null: str, draws: int, seed: int
-) -> NDArray[np.float64]:
-    """CALIGN (draw) of one layer where concepts do not correspond."""
-    rules = metrics.alignment | {"n_best": 1, "denominator": metrics.denominator}
-    made = [
-        one.unrelated(layer, target_layer, metrics.n_best, null, draws, seed + number)
-        for number, one in enumerate(comparisons)
-    ]
-    return np.array([calign.score(calign.union(counts), **rules)["calign"][0] for counts in zip(*made, strict=True)])

@@ -1,20 +1,21 @@
 """The flow as data: which stages a study has, their tasks, and what they need, by arithmetic alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from engine.activations import BLOCKS, Extraction, layers_of
+from engine.activations import Extraction, layers_of
 from engine.concepts import Clustering
 from engine.kernels.shards import shard_ranges
-from engine.model.encode import BATCH_SUBWORDS, Wanted
-from engine.model.shape import Shape, describe, identity
-from engine.text import BLOCK
+from engine.model.encode import Wanted
+from engine.model.shape import describe, identity
 from jobs import clustering, linking
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
-from jobs.selections import Text, clustered_name, clustered_names, is_linked, selections
+from jobs.selections import Text, clustered_name, clustered_names, is_linked, selections, target_groups
+from jobs.sizes import TEXT_BLOCKS, TOKEN_BYTES, extraction_memory, layer_bytes
 from jobs.tasks import Context, Vectors
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
@@ -22,22 +23,11 @@ from schemas.links import DICTIONARY
 from schemas.study import Activations, Study, digest, sides
 from schemas.task import Key
 
-_BLOCKS = 128 * BLOCK
-"""Bytes of the blocks of text in memory while it is read or written (measured: 29 MiB)."""
-
 _TYPE = 280
 """Bytes of a word type while its text is read: a string, a dictionary entry and numbers (measured: 165, Latin)."""
 
-_FORM = 48
-"""Bytes of a word type in the vocabulary of a stored text: UTF-8 and an offset, twice while it is put together."""
-
-
 _LINK = 90
 """Bytes of a word of a pair while its links are selected: indices, types, pairs, and their sorting."""
-
-
-_WORD = 80
-"""Bytes of a word of the sentences of one shard: a string, and numbers of its sub-words."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +64,7 @@ def fingerprints(study: Study, given: Sequence[str] = ()) -> dict[str, str]:
     selected = digest(rules, links, given) if linked else rules
     activations = digest(selected, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
     concepts = digest(activations, study.concepts)
+    counted = concepts, links, study.dictionary
     return {
         "corpus": digest(study.corpus.words if linked else rules, languages),
         "links": links,
@@ -82,13 +73,12 @@ def fingerprints(study: Study, given: Sequence[str] = ()) -> dict[str, str]:
         "activations": activations,
         "concepts": concepts,
         "counts": digest(
-            concepts,
-            links,
-            study.dictionary,
+            *counted,
             [DICTIONARY.version, ALIGNED_TYPES.version],
             study.metrics.counting,
             study.metrics.n_ranks,
         ),
+        "uncertainty": digest(*counted, DICTIONARY.version, study.metrics, study.uncertainty),
     }
 
 
@@ -186,7 +176,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         (Key("corpus"),),
         words * 4 + sum(text.types.values()) * 8,
         # language by language, in blocks of tokens, and a mark for each sentence
-        PROCESS + max(text.types.values()) * _TYPE + text.sentences + _BLOCKS,
+        PROCESS + max(text.types.values()) * _TYPE + text.sentences + TEXT_BLOCKS,
     )
     if not study.pairs:
         return corpus, _activations(context, text)
@@ -208,7 +198,8 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         of_text += (_selection(study, text),)
         if not text.selected:
             return of_text
-    return (*of_text, _activations(context, text), _concepts(context, text, memory // 2), _counts(context, text))
+    of_vectors = _activations(context, text), _concepts(context, text, memory // 2), _counts(context, text)
+    return (*of_text, *of_vectors, *_uncertainty(context, text))
 
 
 def _selection(study: Study, text: Text) -> Stage:
@@ -217,7 +208,7 @@ def _selection(study: Study, text: Text) -> Stage:
     pair = max(sum(text.tokens[lang] for lang in pair) for pair in study.pairs)
     types = max((sum(text.types[lang] for lang in group) for group in study.language_sets), default=0)
     # links of one pair, sorted; forms of one set; all that is selected, at most every word of every pair and set
-    needed = PROCESS + pair * _LINK + types * _TYPE + words * 8 + text.sentences + _BLOCKS
+    needed = PROCESS + pair * _LINK + types * _TYPE + words * 8 + text.sentences + TEXT_BLOCKS
     return Stage("selection", (Key("selection"),), words * 16, needed)
 
 
@@ -238,80 +229,6 @@ def _activations(context: Context, text: Text) -> Stage:
     return Stage("activations", tuple(keys), nbytes, memory)
 
 
-def disk(context: Context, text: Text) -> list[dict[str, str | int]]:
-    """Disk that vectors take: one row a checkpoint, stack and language, bytes of a layer and of all layers.
-
-    None while the selection is not known.
-    """
-    if not text.selected:
-        return []
-    settings = context.study.activations
-    rows: list[dict[str, str | int]] = []
-    for (checkpoint, stack, language), task in context.extractions.items():
-        layer = layer_bytes(task, text.selected_tokens[language], settings)
-        layers = len(task.wanted.layers)
-        rows.append(
-            {
-                "checkpoint": checkpoint,
-                "stack": stack,
-                "language": language,
-                "layers": layers,
-                "layer_bytes": layer,
-                "bytes": layer * layers + text.selected_tokens[language] * TOKEN_BYTES,
-            }
-        )
-    return rows
-
-
-def layer_bytes(task: Extraction, tokens: int, settings: Activations) -> int:
-    """Bytes on disk of one layer of some tokens."""
-    itemsize = 2 if settings.dtype == "float16" else 4  # auto may become float32
-    return tokens * describe(task.model).hidden * itemsize
-
-
-def extraction_memory(task: Extraction, text: Text, settings: Activations) -> int:
-    """Projected peak memory of a process that extracts, in bytes."""
-    shape = describe(task.model)
-    tokens = text.selected_tokens[task.language]
-    shards = -(-tokens // settings.shard_tokens)
-    shard = layer_bytes(task, min(tokens, settings.shard_tokens), settings)
-    blocks = min(BLOCKS, shards) * len(task.wanted.layers) * shard
-    # two writers, each with a layer of a shard, its encoded chunks, and the shard made of them
-    vectors = blocks + BLOCKS * 2 * shard
-    languages = [task.language] if task.source is None else [task.language, task.source]
-    words = sum(
-        min(settings.shard_tokens, text.sentences) * text.tokens[lang] // text.sentences * _WORD
-        + text.types[lang] * _FORM
-        for lang in languages
-    )
-    return PROCESS + weights(shape, task) + _forward(shape, task) + vectors + words + _BLOCKS
-
-
-TOKEN_BYTES = 16
-"""Bytes on disk, about, of the words, numbers and marks of one token, compressed."""
-
-
-def offloaded(task: Extraction) -> bool:
-    """Whether the weights are larger than the room for them in host memory, and read again in every pass."""
-    itemsize = 4 if task.wanted.compute == "float32" else 2
-    return task.memory is not None and itemsize * describe(task.model).parameters > task.memory
-
-
-def weights(shape: Shape, task: Extraction) -> int:
-    """Bytes of a model's weights that lie in host memory."""
-    if offloaded(task):
-        return task.memory or 0
-    # the error of bfloat16 is measured beside a copy in float32
-    return (4 if task.wanted.compute == "float32" else 2 + 4) * shape.parameters
-
-
-def _forward(shape: Shape, task: Extraction) -> int:
-    """Bytes of one forward pass in every thread: kept states, and a block's inner activations."""
-    subwords = task.wanted.batch_subwords or BATCH_SUBWORDS["cpu"]
-    block = 6 * shape.hidden + 2 * shape.inner
-    return task.threads * subwords * 4 * (len(task.wanted.layers) * shape.hidden + block)
-
-
 def clusterings(context: Context, text: Text) -> list[Clustering]:
     """What is clustered: one for each checkpoint, stack and selection.
 
@@ -330,10 +247,10 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
                 parts = [clustered_name(selection, lang) for lang in languages] if is_linked(study) else []
                 sizes = [text.clustered_tokens[part] for part in parts]
                 stops = np.cumsum(sizes or [text.selected_tokens[lang] for lang in languages])
-                if stops[-1] < settings.k:
+                if stops[-1] < max(settings.ks):
                     raise InputError(
-                        f"{selection}: {stops[-1]} vectors cannot form {settings.k} concepts; lower concepts.k or "
-                        "select more words"
+                        f"{selection}: {stops[-1]} vectors cannot form {max(settings.ks)} concepts; lower concepts.k "
+                        "or select more words"
                     )
                 found.append(
                     Clustering(
@@ -346,7 +263,7 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
                         context.extractions[name, stack, languages[0]].wanted.layers,
                         (name, stack, selection),
                         study.activations.shard_tokens,
-                        (settings.k,),
+                        settings.ks,
                         rows=tuple(context.layout.selection(part) for part in parts),
                     )
                 )
@@ -370,20 +287,38 @@ def _counts(context: Context, text: Text) -> Stage:
     study = context.study
     parts: list[tuple[str, ...]] = []
     nbytes = layers = 0
-    cells = study.concepts.k**2 * study.metrics.n_ranks
-    for name in study.checkpoints:
-        for between in study.alignment_stacks:
-            layers = len(context.extractions[name, sides(between)[0], study.read_languages[0]].wanted.layers)
-            directions: list[tuple[str, ...]] = [*study.directions]
-            if between in study.activations.stacks:
-                parts += [(name, between, "+".join(group)) for group in study.language_sets]
-                directions += study.mixed_directions
-            parts += [(name, between, *direction) for direction in directions]
-            nbytes += len(directions) * layers * cells // 16  # almost all are zero
+    for name, between, k in product(study.checkpoints, study.alignment_stacks, study.concepts.ks):
+        layers = len(context.extractions[name, sides(between)[0], study.read_languages[0]].wanted.layers)
+        directions: list[tuple[str, ...]] = [*study.directions]
+        if between in study.activations.stacks:
+            parts += [(name, between, str(k), "+".join(group)) for group in study.language_sets]
+            directions += study.mixed_directions if k == study.concepts.ks[0] else ()
+        parts += [(name, between, str(k), *direction) for direction in directions]
+        nbytes += len(directions) * layers * k**2 * study.metrics.n_ranks // 16  # almost all are zero
+    cells = max(study.concepts.ks) ** 2 * study.metrics.n_ranks
     keys = tuple(Key("counts", part) for part in parts)
     clustered = sum((text.clustered_tokens or text.selected_tokens).values())
     selected = clustered * (40 + 4 * layers)  # concepts of every layer, types, sorting
-    return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + _BLOCKS)
+    return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + TEXT_BLOCKS)
+
+
+def _uncertainty(context: Context, text: Text) -> Iterator[Stage]:
+    """The stage that draws, where a study asks for draws or has several restarts."""
+    study = context.study
+    settings = study.concepts
+    if not study.is_uncertain:
+        return
+    keys, layers = [], 0
+    for name, between in product(study.checkpoints, study.alignment_stacks):
+        layers = len(context.extractions[name, sides(between)[0], study.read_languages[0]].wanted.layers)
+        groups = study.language_sets if between in study.activations.stacks else ()
+        keys += [Key("uncertainty", (name, between, "+".join(group))) for group in groups]
+        keys += [Key("uncertainty", (name, between, source, "+".join(of))) for source, of in target_groups(study)]
+    targets = max(len(of) for _, of in target_groups(study))
+    cells = 2 * targets * settings.ks[0] ** 2 * study.metrics.n_best  # of both directions
+    selected = sum((text.clustered_tokens or text.selected_tokens).values())
+    words = selected * (2 * _TYPE + 4 * layers * settings.restarts * len(settings.ks))
+    yield Stage("uncertainty", tuple(keys), len(keys) * layers * 128, PROCESS + 3 * cells * 4 + words + TEXT_BLOCKS)
 
 
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:

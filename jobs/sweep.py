@@ -12,16 +12,17 @@ from rich.table import Table as Printed
 from engine import calign, colap, results, store
 from engine.exchange import dictionaries
 from jobs import files, options
-from jobs.colap import counts_of, mixed
+from jobs.colap import mixed
+from jobs.derive import counted
 from jobs.layout import Layout
 from jobs.options import Compared, is_study, percent
 from jobs.progress import out, print_json
-from jobs.run import counted
-from jobs.sides import Comparison, check_same_k, open_side
+from jobs.sides import Comparison, check_same_k, count_languages, open_side
 from schemas.dataset import Schema
 from schemas.errors import InputError
+from schemas.metrics import Metrics
 from schemas.results import calign_schema, colap_schema
-from schemas.study import Metrics, Study
+from schemas.study import Study
 
 _OF_CALIGN = ("n_best", "theta_align", "min_types", "max_size_gap")
 _OF_COLAP = ("theta_overlap",)
@@ -55,18 +56,15 @@ def sweep(
 ) -> None:
     """CALIGN or COLAP over a grid of definitions, one dataset with a dimension for each; what is not swept stays."""
     grids = _grids(by)
-    ks = grids.pop("k", None)
+    wanted = [int(k) for k in grids.pop("k", ())]
     of_colap = _metric(grids, inputs)
     given = {"preset": preset, "n_best": n_best}
     if len(inputs) == 1 and is_study(inputs[0]):
-        if ks:
-            raise InputError("a study has one k; sweep it over a store that `colign cluster --k ... --k ...` wrote")
         study, layout = files.load_study(inputs[0])
         metrics = options.definitions(study.metrics, given, settings)
-        found = _of_study(study, layout, metrics, grids, layer, of_colap=of_colap)
+        found = _of_study(study, layout, metrics, grids, layer, wanted, of_colap=of_colap)
     else:
         metrics = options.definitions(None, given, settings)
-        wanted = [int(k) for k in ks] if ks else None
         if of_colap:
             found = _of_mixed(inputs, starts, wanted, metrics, grids, layer)
         else:
@@ -143,6 +141,7 @@ def _of_study(
     metrics: Metrics,
     grids: dict[str, tuple[float, ...]],
     layer: Sequence[int] | None,
+    ks: Sequence[int],
     *,
     of_colap: bool,
 ) -> tuple[Schema, xr.Dataset]:
@@ -151,14 +150,19 @@ def _of_study(
         raise InputError(
             "which translations count is settled when a study counts; change it in the study file and run it again"
         )
-    alignment, overlap = counted(study, layout)
+    if missing := sorted({*ks} - {*study.concepts.ks}):
+        raise InputError(
+            f"--by k: the study has no k = {missing[0]}; it has {', '.join(map(str, study.concepts.ks))}; add numbers "
+            "to concepts.k in the study file and run it again"
+        )
+    alignment, overlap = counted(study, layout, ks or study.concepts.ks[:1])
     parts = [
         (label, [one.sel(layer=[at for at in one.layer.values if not layer or at in layer]) for one in counts])
         for label, counts in (overlap if of_colap else alignment)
     ]
-    schema = (colap_schema if of_colap else calign_schema)(
-        "sweep", ("checkpoint", "stack", "layer", *(("language_set",) if of_colap else ("source", "target")), *grids)
-    )
+    names = ["language_set"] if of_colap else ["source", "target"]
+    dims = ("checkpoint", "stack", "layer", *names, *(["k"] if ks else []), *grids)
+    schema = (colap_schema if of_colap else calign_schema)("sweep", dims)
     rules = metrics.overlap if of_colap else metrics.alignment | {"denominator": metrics.denominator}
     score = colap.score if of_colap else calign.score
     return schema, results.scores(schema, parts, score, calign.union, **{**rules, **grids})
@@ -167,7 +171,7 @@ def _of_study(
 def _of_files(
     inputs: Sequence[str],
     reverse: str | None,
-    ks: Sequence[int] | None,
+    ks: Sequence[int],
     metrics: Metrics,
     grids: dict[str, tuple[float, ...]],
     layer: Sequence[int] | None,
@@ -196,7 +200,7 @@ def _of_files(
 def _of_mixed(
     inputs: Sequence[str],
     starts: Sequence[str] | None,
-    ks: Sequence[int] | None,
+    ks: Sequence[int],
     metrics: Metrics,
     grids: dict[str, tuple[float, ...]],
     layer: Sequence[int] | None,
@@ -211,7 +215,7 @@ def _of_mixed(
     schema = colap_schema("sweep", ("k", "layer", *grids))
     table = results.Table(schema, labels, colap.score, **{**metrics.overlap, **grids})
     for side, at in product(sides, layers):
-        table.put({"k": side.k}, counts_of(side, at))
+        table.put({"k": side.k}, count_languages(side, at))
     return schema, table.dataset()
 
 

@@ -26,16 +26,19 @@ from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.linking import Given
 from jobs.selections import clustered_name, clustered_names, concepts_name, is_linked, languages_of
+from jobs.sides import Place, compare_in_study, open_side
+from jobs.uncertain import scored_alignment, scored_overlap
 from schemas import study
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY, LINKS
+from schemas.results import CALIGN_UNCERTAINTY_OF_PART, COLAP_UNCERTAINTY_OF_PART
 from schemas.task import Key, Record
 
 Outcome = dict[str, Any]
 
-MODEL_STAGES = ("activations", "concepts", "counts")
+MODEL_STAGES = ("activations", "concepts", "counts", "uncertainty")
 """Stages whose keys begin with a checkpoint."""
 
 
@@ -81,10 +84,16 @@ class Context:
 
     def fingerprint(self, key: Key) -> str:
         """Hash of all the settings and inputs that decide a task's result."""
-        links = [given.sha256 for pair, given in self.given.items() if set(pair) == set(key.part[-2:])]
+        last = [set(name.split("+")) for name in key.part[-2:]]
+        links = [
+            given.sha256
+            for (one, other), given in self.given.items()
+            if len(last) == 2 and ((one in last[0] and other in last[1]) or (other in last[0] and one in last[1]))
+        ]
         if key.stage not in MODEL_STAGES:
             return study.digest(self.fingerprints[key.stage], *links) if links else self.fingerprints[key.stage]
         checkpoint, stack, *names = key.part
+        names = names[1:] if key.stage == "counts" else names
         parts = [
             (checkpoint, side, language)
             for side, name in zip(study.sides(stack), names, strict=False)
@@ -209,24 +218,25 @@ def count_translations(key: Key, context: Context) -> Outcome:
 def count(key: Key, context: Context) -> Outcome:
     """Counts behind CALIGN (part ends in source, target), COLAP (in a language set) or their cross-table (in both)."""
     layout = context.layout
-    checkpoint, stack, *names = key.part
+    checkpoint, stack, number, *names = key.part
+    k = int(number)
     if len(names) == 1:
         path = layout.concepts(checkpoint, stack, names[0])
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
-            counts = count_languages(concepts, chosen_concepts(concepts))
-        path = layout.language_count(checkpoint, stack, names[0])
+            counts = count_languages(concepts, chosen_concepts(concepts, k), k)
+        path = layout.language_count(checkpoint, stack, k, names[0])
         store.save(path, LANGUAGE_COUNT, counts, fingerprint=context.fingerprint(key))
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
     *mixed, source, target = names
     pairs = (source, target), (target, source)
     selections = mixed * 2 or [concepts_name(context.study, *pair) for pair in pairs]
     tokens = [
-        _tokens(layout.concepts(checkpoint, side, selection), language)
+        _tokens(layout.concepts(checkpoint, side, selection), language, k)
         for side, selection, language in zip(study.sides(stack), selections, (source, target), strict=True)
     ]
-    path = (layout.mixed_aligned_types if mixed else layout.aligned_types)(*key.part)
-    return _count_aligned(path, context, tokens, layout.dictionary(source, target), context.fingerprint(key))
+    path = (layout.mixed_aligned_types if mixed else layout.aligned_types)(checkpoint, stack, k, *names)
+    return _count_aligned(path, context, tokens, k, layout.dictionary(source, target), context.fingerprint(key))
 
 
 @dataclass(frozen=True)
@@ -239,19 +249,20 @@ class _Tokens:
     """Concepts (layer, token) of the chosen restarts."""
     layers: NDArray[np.int32]
     """Numbers of the layers."""
-    k: int
 
 
-def _tokens(path: str, language: str) -> _Tokens:
+def _tokens(path: str, language: str, k: int) -> _Tokens:
     concepts = store.load(path, CONCEPTS)
     with store.undamaged(path):
         names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
         rows = np.flatnonzero(concepts.language.values == names.index(language))
         words = concepts.word.values[rows]
-        return _Tokens(words, chosen_concepts(concepts)[:, rows], concepts.layer.values, concepts.sizes["concept_id"])
+        return _Tokens(words, chosen_concepts(concepts, k)[:, rows], concepts.layer.values)
 
 
-def _count_aligned(path: str, context: Context, tokens: list[_Tokens], dictionary: str, fingerprint: str) -> Outcome:
+def _count_aligned(
+    path: str, context: Context, tokens: list[_Tokens], k: int, dictionary: str, fingerprint: str
+) -> Outcome:
     """Counts of one direction, written layer by layer: all ranks of all layers may not fit memory."""
     one, other = tokens
     metrics, translations = context.study.metrics, store.read(dictionary, DICTIONARY)
@@ -261,7 +272,7 @@ def _count_aligned(path: str, context: Context, tokens: list[_Tokens], dictionar
     store.setup(
         path,
         ALIGNED_TYPES,
-        {"rank": metrics.n_ranks, "layer": len(layers), "source_concept": one.k, "target_concept": other.k},
+        {"rank": metrics.n_ranks, "layer": len(layers), "source_concept": k, "target_concept": k},
         {"layer": layers, "rank": np.arange(metrics.n_ranks, dtype=np.int32)},
         chunks={"layer": 1},
         shards={},
@@ -270,13 +281,37 @@ def _count_aligned(path: str, context: Context, tokens: list[_Tokens], dictionar
     )
     rows: dict[str, list[NDArray[np.int32]]] = {}
     for index, (i, j) in enumerate(zip(*at, strict=True)):
-        found = counted(words, one.concepts[i], other.concepts[j], (one.k, other.k), metrics.n_ranks)
+        found = counted(words, one.concepts[i], other.concepts[j], (k, k), metrics.n_ranks)
         store.write_region(path, "aligned_types", found.pop("aligned_types")[:, None], layer=index)
         for name, row in found.items():
             rows.setdefault(name, []).append(row)
     for name, of_layers in rows.items():
         store.write_region(path, name, np.stack(of_layers))
-    return {"concepts": len(layers) * one.k * other.k}
+    return {"concepts": len(layers) * k * k}
+
+
+def draw(key: Key, context: Context) -> Outcome:
+    """How far CALIGN (part ends in a source and its targets) or COLAP (in a language set) can be read as signal."""
+    settings, layout = context.study, context.layout
+    checkpoint, stack, *names = key.part
+    metrics, asked = settings.metrics, settings.uncertainty.model_dump()
+    if len(names) == 1:
+        schema = COLAP_UNCERTAINTY_OF_PART
+        side = open_side(layout.concepts(checkpoint, stack, names[0]), settings.concepts.ks[0])
+        rows = {layer: scored_overlap(side, layer, metrics, **asked)[0] for layer in side.layers}
+    else:
+        schema = CALIGN_UNCERTAINTY_OF_PART
+        sides = [Place(names[0], checkpoint, study.sides(stack)[0])]
+        sides += [Place(target, checkpoint, study.sides(stack)[1]) for target in names[1].split("+")]
+        of = [compare_in_study(settings, layout, sides[0], other, metrics.counting) for other in sides[1:]]
+        layers = sorted(set(of[0].source.layers).intersection(*(one.target.layers for one in of)))
+        rows = {layer: scored_alignment(of, layer, layer, metrics, **asked)[0] for layer in layers}
+    values: dict[str, Any] = {"layer": np.array([*rows], np.int32)}
+    for name in (variable.name for variable in schema.variables if not variable.coordinate):
+        values[name] = np.array([row[name] for row in rows.values()])
+    path = layout.uncertainty(*key.part)
+    store.save(path, schema, schema.create(values), fingerprint=context.fingerprint(key))
+    return {"layers": len(rows)}
 
 
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
@@ -285,6 +320,7 @@ FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
     "selection": select,
     "dictionary": count_translations,
     "counts": count,
+    "uncertainty": draw,
 }
 """The task function of each mapped stage; `concepts` is driven by `engine.concepts.cluster`, `activations` are done by
 `perform_shards`."""

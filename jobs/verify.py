@@ -17,6 +17,7 @@ from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.dataset import Schema
 from schemas.errors import ColignError, SchemaError, StoreError
 from schemas.links import DICTIONARY, LINKS
+from schemas.results import CALIGN_UNCERTAINTY_OF_PART, COLAP_UNCERTAINTY_OF_PART
 from schemas.task import Key
 
 _ROUNDING = {("float32", "float16"): 2e-3, ("float32", "float32"): 1e-4}
@@ -115,12 +116,16 @@ def _written_by(key: Key, context: Context) -> Iterator[tuple[str, Schema, dict[
         layers = context.extractions[part[0], part[1], languages_of(part[2])[0]].wanted.layers
         at = layers.index(int(part[3]))
         yield layout.concepts(*part[:3]), CONCEPTS, {"layer": (at, at + 1)}
-    elif len(part) == 5:
-        yield layout.mixed_aligned_types(*part), ALIGNED_TYPES, {}
-    elif len(part) == 4:
-        yield layout.aligned_types(*part), ALIGNED_TYPES, {}
+    elif key.stage == "uncertainty":
+        yield layout.uncertainty(*part), COLAP_UNCERTAINTY_OF_PART if len(part) == 3 else CALIGN_UNCERTAINTY_OF_PART, {}
     else:
-        yield layout.language_count(*part), LANGUAGE_COUNT, {}
+        checkpoint, stack, k, *names = part
+        where = checkpoint, stack, int(k)
+        if len(names) == 1:
+            yield layout.language_count(*where, *names), LANGUAGE_COUNT, {}
+        else:
+            path_of = layout.aligned_types if len(names) == 2 else layout.mixed_aligned_types
+            yield path_of(*where, *names), ALIGNED_TYPES, {}
 
 
 def _compare(key: Key, context: Context) -> float:

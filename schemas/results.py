@@ -94,6 +94,8 @@ CALIGN_SWEEPS = {
     name: calign_schema(f"calign by {name}", (*_CALIGN_DIMS, name))
     for name in ("n_best", "theta_align", "min_types", "max_size_gap")
 }
+CALIGN_BY_K = calign_schema("calign by k", (*_CALIGN_DIMS, "k"))
+COLAP_BY_K = colap_schema("colap by k", (*_COLAP_DIMS, "k"))
 COLAP_SWEEPS = {"theta_overlap": colap_schema("colap by theta_overlap", (*_COLAP_DIMS, "theta_overlap"))}
 
 
@@ -145,6 +147,22 @@ COLAP_OF_STORES = colap_schema(
     *_uncertainty("COLAP", ("store", "layer"), COLAP_NULLS),
 )
 """Several clusterings of mixed text, layer by layer."""
+
+
+def _uncertainty_schema(score: str, what: str, dims: tuple[str, ...], nulls: dict[str, str]) -> Schema:
+    return Schema(
+        f"uncertainty of {what}",
+        f"How far {score} can be read as signal: intervals, restarts, and nulls, in which nothing corresponds; NaN "
+        "where there were no draws",
+        (*_coordinates(*dims), *_uncertainty(score, dims, nulls)),
+    )
+
+
+CALIGN_UNCERTAINTY = _uncertainty_schema("CALIGN", "calign", _CALIGN_DIMS, NULLS)
+COLAP_UNCERTAINTY = _uncertainty_schema("COLAP", "colap", _COLAP_DIMS, COLAP_NULLS)
+CALIGN_UNCERTAINTY_OF_PART = _uncertainty_schema("CALIGN", "calign by layer", ("layer",), NULLS)
+COLAP_UNCERTAINTY_OF_PART = _uncertainty_schema("COLAP", "colap by layer", ("layer",), COLAP_NULLS)
+"""The same of one pair or set of one checkpoint."""
 
 CROSS = Schema(
     "cross",

@@ -6,16 +6,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from schemas.counts import RANKS
 from schemas.errors import InputError
 from schemas.links import Fold
+from schemas.metrics import Metrics
 from schemas.section import Section
 from schemas.selection import Selection
 
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")
 ]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Corpus(Section):
@@ -112,6 +111,9 @@ class Activations(Section):
         return self
 
 
+ConceptCount = Annotated[int, Field(ge=2)]
+
+
 class Concepts(Section):
     """K-means (Section 2.1, 3.2)."""
 
@@ -120,8 +122,8 @@ class Concepts(Section):
     0.24; seed and stop are the same in both."""
     method: Literal["kmeans", "ward"] = "kmeans"
     """ward: agglomerative clustering (footnote 3), for as many vectors as their distances fit memory."""
-    k: int = Field(default=600, ge=2)
-    """Concepts of each layer."""
+    k: ConceptCount | Annotated[tuple[ConceptCount, ...], Field(min_length=1)] = 600
+    """Concepts of each layer. Of several numbers the first is studied, and all are scored under /sweeps."""
     restarts: int = Field(default=1, ge=1)
     """Independent seedings; the one of least inertia is chosen at each layer."""
     seed: int = Field(default=212, ge=0, lt=2**31)
@@ -143,94 +145,32 @@ class Concepts(Section):
             return {"restarts": REFERENCE_RESTARTS, **values}
         return values
 
+    @field_validator("k")
+    @classmethod
+    def _distinct(cls, k: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(k, tuple) and len(set(k)) < len(k):
+            raise ValueError(f"{list(k)} names a number twice; name each once")
+        return k
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """Every number of concepts, first the one that is studied."""
+        return self.k if isinstance(self.k, tuple) else (self.k,)
+
 
 REFERENCE_RESTARTS = 10
 """Restarts of scikit-learn 0.24 unless told otherwise."""
 
 
-class Metrics(Section):
-    """Definitions and thresholds of CALIGN and COLAP (Section 3.3); changing them computes no stage again, save those
-    that choose translations, which count again."""
+class Uncertainty(Section):
+    """How far scores can be read as signal, which the paper leaves open. The spread over restarts is reported wherever
+    there are several."""
 
-    preset: Literal["paper", "reference"] = "paper"
-    """paper: the equations and Section 3.3. reference: what the published scripts compute, which is comparison
-    more_than, size_rule source, min_types_of source, translations_by file and words before_bars."""
-    n_best: int = Field(default=10, ge=1, le=500)
-    """Translations of a source type that count."""
-    translations_by: Literal["probability", "file"] = "probability"
-    """Which N are the best: the most probable, or the first in the file that a dictionary was read from."""
-    min_probability: Fraction = 0.0
-    """Translations less probable than this do not count."""
-    max_sources: int | None = Field(default=None, ge=1)
-    """Source types for which a target type may count: those with most links; default: all of them."""
-    words: Literal["whole", "before_bars"] = "whole"
-    """Words of concepts as they are, or up to their first |||."""
-    align_unit: Literal["type", "token"] = "type"
-    """Whether θ_A and the size gap count types (Section 3.3) or their tokens (the formula of Section 2.2)."""
-    theta_align: Fraction = 0.8
-    """Least fraction of a source concept's types with a translation in the target concept (θ_A)."""
-    min_types: int = Field(default=5, ge=0)
-    """Only concepts with more types than this are considered."""
-    min_types_of: Literal["both", "source"] = "both"
-    """Which of two concepts must have more than min_types."""
-    max_size_gap: Fraction = 0.4
-    """Two concepts' type counts may differ by at most this fraction."""
-    size_rule: Literal["both", "source"] = "both"
-    """both: neither concept may be smaller by more than max_size_gap; source: the source concept alone may not."""
-    comparison: Literal["at_least", "more_than"] = "at_least"
-    """Whether a value exactly at θ_A, θ_O or the size gap passes."""
-    denominator: Literal["all", "considered"] = "all"
-    """Source concepts of which CALIGN is the fraction: all that hold a type, or those with more than min_types."""
-    theta_overlap: Fraction = 0.3
-    """Least fraction of a mixed concept that each language must form (θ_O)."""
-    overlap_unit: Literal["token", "type"] = "token"
-    """Whether θ_O counts tokens (Section 2.3) or types."""
-    min_languages: Annotated[int, Field(ge=2)] | Literal["all"] = 2
-    """Languages that must each form θ_O of an overlapping concept: at least two (Section 2.3), or all (Section 3.3)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_preset(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("preset") == "reference":
-            return {**REFERENCE_METRICS, **values}
-        return values
-
-    @property
-    def translations(self) -> dict[str, Any]:
-        """Settings that choose translations: arguments of `engine.aligned.matched_words`."""
-        return self.model_dump(include={"translations_by", "min_probability", "max_sources", "words"})
-
-    @property
-    def counting(self) -> dict[str, Any]:
-        """Settings that decide what is counted: arguments of `engine.aligned.numbered`."""
-        return self.translations | {"unit": self.align_unit}
-
-    @property
-    def n_ranks(self) -> int:
-        """Ranks of translations that are told apart in the counts."""
-        return max(self.n_best, RANKS)
-
-    @property
-    def alignment(self) -> dict[str, Any]:
-        """Definition of an aligned pair: arguments of `engine.calign.aligned`."""
-        names = {"n_best", "theta_align", "min_types", "min_types_of", "max_size_gap", "size_rule", "comparison"}
-        return self.model_dump(include=names)
-
-    @property
-    def overlap(self) -> dict[str, Any]:
-        """Definition of an overlapping concept: arguments of `engine.colap.overlapping`."""
-        rules = self.model_dump(include={"theta_overlap", "min_languages", "comparison"})
-        return rules | {"unit": self.overlap_unit}
-
-
-REFERENCE_METRICS = {
-    "comparison": "more_than",
-    "size_rule": "source",
-    "min_types_of": "source",
-    "translations_by": "file",
-    "words": "before_bars",
-}
-"""What the published scripts do otherwise than the paper."""
+    draws: int = Field(default=0, ge=0)
+    """Draws of the bootstrap over concepts, and of each null; 0: neither. A null counts anew in every draw, and again
+    when a threshold has changed."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the draws."""
 
 
 def sides(stack: str) -> tuple[str, str]:
@@ -270,6 +210,8 @@ class Study(Section):
     """Clustering."""
     metrics: Metrics = Metrics()
     """Thresholds."""
+    uncertainty: Uncertainty = Uncertainty()
+    """Intervals and nulls."""
 
     @field_validator("pairs", "language_sets")
     @classmethod
@@ -344,6 +286,12 @@ class Study(Section):
         """Stacks between which CALIGN is computed: each with itself, and each of two with the other."""
         stacks = self.activations.stacks
         return stacks if len(stacks) == 1 else (*stacks, "encoder-decoder", "decoder-encoder")
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether there is something to say of how far scores can be read as signal."""
+        several = self.concepts.restarts > 1 and self.concepts.method == "kmeans"
+        return several or self.uncertainty.draws > 0
 
     @property
     def directions(self) -> tuple[tuple[str, str], ...]:

@@ -50,7 +50,7 @@ def counts_dataset(tokens: list[list[int]], types: list[list[int]] | None = None
 @given(mixed(), hundredths)
 def test_colap__equals_the_loops_of_section_2_3(drawn: tuple[xr.Dataset, np.ndarray, np.ndarray], theta: float) -> None:
     text, tokens, labels = drawn
-    counts = count_languages(mixed_concepts(labels, tokens, text), labels)
+    counts = count_languages(mixed_concepts(labels, tokens, text), labels, K)
     languages, types = text.token_language.values[tokens], text.token_type.values[tokens]
     assert counts.language.values.tolist() == LANGUAGES
     for at, of_layer in enumerate(labels):
@@ -68,7 +68,7 @@ def test_colap__falls_as_theta_rises(
     drawn: tuple[xr.Dataset, np.ndarray, np.ndarray], thetas: list[float], unit: str
 ) -> None:
     text, tokens, labels = drawn
-    counts = count_languages(mixed_concepts(labels, tokens, text), labels)
+    counts = count_languages(mixed_concepts(labels, tokens, text), labels, K)
     swept = [colap(counts, theta_overlap=theta, unit=unit).colap.values for theta in sorted(thetas)]
     assert (np.diff(swept, axis=0) <= 0).all()
 

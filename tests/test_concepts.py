@@ -245,7 +245,7 @@ def test_cluster__the_chosen_restart_has_the_least_inertia(folder: Folder) -> No
     assert len(set(found.inertia[:, 0].values.tolist())) > 1
     assert found.chosen.values.sum(axis=0).tolist() == [1, 1]
     np.testing.assert_array_equal(found.chosen.values.argmax(axis=0), found.inertia.values.argmin(axis=0))
-    labels = chosen_concepts(found)
+    labels = chosen_concepts(found, int(found.k[0]))
     for layer in range(2):
         best = int(found.inertia.values[:, layer].argmin())
         np.testing.assert_array_equal(labels[layer], found.concept[best, layer])

@@ -135,7 +135,7 @@ def test_run__keeps_vectors_once_and_clusters_those_of_each_pair(finished: Small
                 np.testing.assert_array_equal(squared.argmin(axis=1), k)
                 distance = concepts.distance.values[0, layer, labels == k]
                 np.testing.assert_allclose(distance, np.sqrt(squared[:, k]), rtol=1e-4, atol=1e-5)
-    counts = opened(finished, "counts", "tiny", "encoder", "en-de.zarr")
+    counts = opened(finished, "counts", "tiny", "encoder", "3", "en-de.zarr")
     types: list[set[str]] = [set() for _ in range(3)]
     concepts = opened(finished, "concepts", "tiny", "encoder", "en@de-en.zarr")
     for k, word in zip(concepts.concept.values[0, 0].tolist(), concepts.word.values.tolist(), strict=True):
@@ -193,7 +193,7 @@ def test_run__the_second_plan_is_held_against_the_machine_before_a_model_runs(
 ) -> None:
     study = linked(tmp_path, models)
     monkeypatch.setattr("jobs.vectors.perform_shards", lambda *_: pytest.fail("a model runs"))
-    monkeypatch.setattr("jobs.stages.weights", lambda *_: 2**50)
+    monkeypatch.setattr("jobs.sizes.weights", lambda *_: 2**50)
     assert grow(study, monkeypatch) == 2
     assert "stage activations: a worker needs about" in capsys.readouterr().err
     assert (study.directory / "records" / "selection.json").exists()

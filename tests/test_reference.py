@@ -16,7 +16,7 @@ from engine.exchange.dictionaries import read
 from engine.lexicon import ranked
 from engine.store import read as read_store
 from schemas.concepts import CONCEPTS
-from schemas.study import Metrics
+from schemas.metrics import Metrics
 
 FOLDER = Path(__file__).parent / "reference"
 MOST = 50
@@ -99,7 +99,7 @@ def test_overlapping__concepts_are_those_of_the_published_script(folder: Path, t
     for setting in settings(folder):
         language = (mixed.sentence.values > setting["last_sentence_of_first_language"]).astype(np.int8)
         concepts = mixed.assign(language=("token", language)).assign_attrs(languages=["one", "other"])
-        counts = count_languages(concepts, concepts.concept.values[0])
+        counts = count_languages(concepts, concepts.concept.values[0], concepts.sizes["concept_id"])
         theta = setting["theta_percent"] / 100
         found = np.flatnonzero(overlapping(counts, **(reference.overlap | {"theta_overlap": theta}))[0])
         expected = setting["overlapping"]

@@ -11,8 +11,8 @@ import xarray as xr
 from engine import calign, colap
 from engine.colap import UNITS
 from engine.results import SWEEPS, assemble, save, scores
-from schemas import study
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT, RANKS
+from schemas.metrics import Metrics
 from schemas.results import CALIGN, CALIGN_SWEEPS, COLAP, COLAP_SWEEPS, STATISTICS
 
 THRESHOLDS = {"theta_align": 0.5, "min_types": 2, "max_size_gap": 0.4}
@@ -117,7 +117,7 @@ def test_scores__sweep_of_the_overlap() -> None:
 
 
 def test_sweeps__hold_the_thresholds_of_the_paper() -> None:
-    metrics = study.Metrics()
+    metrics = Metrics()
     for name, grid in SWEEPS.items():
         assert getattr(metrics, name) in grid
         assert list(grid) == sorted(set(grid))
@@ -136,10 +136,11 @@ def statistics() -> dict[str, Any]:
 
 
 def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: dict[str, Any]) -> None:
-    metrics = study.Metrics(theta_align=0.5, min_types=2, overlap_unit="type")
+    metrics = Metrics(theta_align=0.5, min_types=2, overlap_unit="type")
+    alignment, overlap = ([(part | {"k": 9}, counts) for part, counts in parts] for parts in (ALIGNMENT, OVERLAP))
     tree = assemble(
-        ALIGNMENT,
-        OVERLAP,
+        alignment,
+        overlap,
         [],
         calign.score,
         colap.score,
@@ -147,6 +148,7 @@ def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: di
         calign.union,
         calign.best,
         metrics,
+        9,
         statistics,
         study="{}",
     )
@@ -155,6 +157,7 @@ def test_assemble__a_tree_that_plain_xarray_reads(tmp_path: Path, statistics: di
         assert {node.path for node in found.subtree if node.has_data} == {
             "/calign", "/colap", "/statistics", "/sweeps/calign_by_theta_align", "/sweeps/calign_by_min_types",
             "/sweeps/calign_by_n_best", "/sweeps/calign_by_max_size_gap", "/sweeps/colap_by_theta_overlap",
+            "/sweeps/calign_by_k", "/sweeps/colap_by_k",
         }  # fmt: skip
         for node in tree.subtree:
             xr.testing.assert_identical(found[node.path].to_dataset().load(), node.to_dataset().load())

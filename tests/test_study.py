@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from schemas.errors import InputError
 from schemas.machine import Machine
+from schemas.metrics import Metrics
 from schemas.parse import parse
-from schemas.study import Activations, Concepts, Metrics, Study, digest
+from schemas.study import Activations, Concepts, Study, digest
 
 SMALL: dict[str, Any] = {
     "corpus": {"files": {"de": "de.txt", "fr": "fr.txt", "en": "en.txt"}},

@@ -29,8 +29,8 @@ from engine.colap import UNITS
 from engine.kernels import counting
 from engine.results import SWEEPS, Table
 from schemas.counts import LANGUAGE_COUNT
+from schemas.metrics import Metrics
 from schemas.results import CALIGN_SWEEPS, COLAP_SWEEPS
-from schemas.study import Metrics
 
 K, PER_CONCEPT, N_BEST = 600, 85, 10
 

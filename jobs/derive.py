@@ -1,0 +1,165 @@
+"""Results of a study, from what its stages have stored."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from engine import calign, colap, cross, results, store
+from engine.records import read_records
+from jobs.layout import Layout
+from jobs.selections import Text, target_groups
+from jobs.tasks import Context
+from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
+from schemas.metrics import Metrics
+from schemas.results import (
+    CALIGN_UNCERTAINTY,
+    CALIGN_UNCERTAINTY_OF_PART,
+    COLAP_UNCERTAINTY,
+    COLAP_UNCERTAINTY_OF_PART,
+)
+from schemas.study import Study, digest
+
+
+def derive(context: Context, text: Text) -> xr.DataTree:
+    """All results of what is stored; costs seconds, so thresholds may change at will."""
+    study, layout = context.study, context.layout
+    alignment, overlap = counted(study, layout, study.concepts.ks)
+    mixed = [
+        (labels | {"source": source, "target": target}, [_mixed(layout, labels, counts, source, target)])
+        for labels, (counts,) in overlap
+        for group, source, target in study.mixed_directions
+        if (group, study.concepts.ks[0]) == (labels["language_set"], labels["k"])
+    ]
+    tree = results.assemble(
+        alignment,
+        overlap,
+        mixed,
+        calign.score,
+        colap.score,
+        partial(_cross, metrics=study.metrics),
+        calign.union,
+        calign.best,
+        study.metrics,
+        study.concepts.ks[0],
+        _statistics(context, text),
+        preset=study.metrics.preset,
+        study=study.model_dump_json(),
+        study_hash=digest(study),
+        text_hash=_text_hash(layout),
+        versions=store.versions(),
+    )
+    for node, dataset in _drawn(study, layout):
+        tree[node] = xr.DataTree(dataset)
+    return tree
+
+
+def _mixed(layout: Layout, labels: Mapping[str, Any], counts: xr.Dataset, source: str, target: str) -> xr.Dataset:
+    """ALIGNED_TYPES within mixed text, with the language_count of the same concepts."""
+    where = labels["checkpoint"], labels["stack"], labels["k"], labels["language_set"]
+    found = store.load(layout.mixed_aligned_types(*where, source, target), ALIGNED_TYPES)
+    both = found.assign(language_count=counts.language_count)
+    both.encoding = found.encoding
+    return both
+
+
+def _cross(counts: xr.Dataset, *, metrics: Metrics) -> dict[str, NDArray[np.float64]]:
+    """The cross-table of what `_mixed` gives."""
+    held = counts.language_count.sum(["language", "unit"]).transpose("layer", "concept").values > 0
+    pairs = calign.aligned(counts, **metrics.alignment)
+    return cross.score(pairs, colap.overlapping(counts, **metrics.overlap), held)
+
+
+def counted(study: Study, layout: Layout, ks: Sequence[int]) -> tuple[list[results.Part], list[results.Part]]:
+    """Stored counts behind CALIGN and behind COLAP for some numbers of concepts, with their labels."""
+    alignment: list[results.Part] = []
+    overlap: list[results.Part] = []
+    for checkpoint, stack, k in product(study.checkpoints, study.alignment_stacks, ks):
+        alignment += _alignment(study, layout, checkpoint, stack, k)
+    for checkpoint, stack, k in product(study.checkpoints, study.activations.stacks, ks):
+        for name in map("+".join, study.language_sets):
+            mixed = store.load(layout.language_count(checkpoint, stack, k, name), LANGUAGE_COUNT)
+            overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name, "k": k}, [mixed]))
+    return alignment, overlap
+
+
+def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str, k: int) -> Iterator[results.Part]:
+    """Counts of every direction, and of each language of several pairs towards all its targets together."""
+    made: dict[tuple[str, str], xr.Dataset] = {}
+    for source, target in study.directions:
+        counts, reverse = (
+            store.load(layout.aligned_types(checkpoint, side, k, *direction), ALIGNED_TYPES)
+            for side, *direction in ((stack, source, target), ("-".join(reversed(stack.split("-"))), target, source))
+        )
+        both = calign.with_reverse(counts, reverse)
+        both.encoding = counts.encoding
+        made[source, target] = both
+    for source, targets in target_groups(study):
+        labels = {"checkpoint": checkpoint, "stack": stack, "source": source, "target": "+".join(targets), "k": k}
+        yield labels, [made[source, target] for target in targets]
+
+
+def _drawn(study: Study, layout: Layout) -> Iterator[tuple[str, xr.Dataset]]:
+    """Intervals, spread and nulls of the scores, with their places in the tree; none where they were not asked for."""
+    if not study.is_uncertain:
+        return
+    alignment: list[results.Part] = []
+    overlap: list[results.Part] = []
+    for checkpoint, stack in product(study.checkpoints, study.alignment_stacks):
+        for source, targets in target_groups(study):
+            path = layout.uncertainty(checkpoint, stack, source, target := "+".join(targets))
+            labels = {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}
+            alignment.append((labels, [store.load(path, CALIGN_UNCERTAINTY_OF_PART)]))
+    for checkpoint, stack in product(study.checkpoints, study.activations.stacks):
+        for name in map("+".join, study.language_sets):
+            found = store.load(layout.uncertainty(checkpoint, stack, name), COLAP_UNCERTAINTY_OF_PART)
+            overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, [found]))
+    for node, schema, parts in (
+        ("/uncertainty/calign", CALIGN_UNCERTAINTY, alignment),
+        ("/uncertainty/colap", COLAP_UNCERTAINTY, overlap),
+    ):
+        yield node, results.scores(schema, parts, _as_stored)
+
+
+def _as_stored(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+    return {str(name): values.values for name, values in part.data_vars.items()}
+
+
+def are_current(study: Study, layout: Layout) -> bool:
+    """Whether the written results are of this study and its text, thresholds included."""
+    attributes = store.attributes(layout.results)
+    expected = {"study_hash": digest(study), "text_hash": _text_hash(layout)}
+    return attributes is not None and expected.items() <= attributes.items()
+
+
+def _text_hash(layout: Layout) -> str:
+    """Hash of the text that the corpus was read from."""
+    return digest((store.attributes(layout.corpus) or {}).get("sha256"))
+
+
+def _statistics(context: Context, text: Text) -> dict[str, Any]:
+    languages = list(text.tokens)
+    checkpoints = list(context.study.checkpoints)
+    stack = context.study.activations.stacks[0]
+    absent, too_long = np.zeros((2, len(checkpoints), len(languages)), np.int64)
+    for name, record in read_records(context.layout.records).items():
+        parts = name.split("/")
+        if parts[0] == "activations" and parts[1] in checkpoints and parts[2] == stack:
+            cell = checkpoints.index(parts[1]), languages.index(parts[3])
+            absent[cell] += record.outcome["absent"]
+            too_long[cell] += record.outcome["too_long"]
+    numbers = {
+        "tokens": text.tokens, "types": text.types,
+        "selected_tokens": text.selected_tokens, "selected_types": text.selected_types,
+    }  # fmt: skip
+    return {
+        "language": languages,
+        "checkpoint": checkpoints,
+        "sentences": np.full(len(languages), text.sentences, np.int64),
+        "absent_tokens": absent,
+        "too_long_tokens": too_long,
+    } | {name: np.array([found[lang] for lang in languages], np.int64) for name, found in numbers.items()}

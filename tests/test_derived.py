@@ -1,0 +1,141 @@
+"""Results beside the scores: several numbers of concepts, intervals and nulls; equal to the commands' own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from schemas.results import COLAP_NULLS, NULLS, uncertain
+from tests import crash
+from tests.oracles.vectors import save_bert
+from tests.small_study import SmallStudy, Terminal, call
+
+KS = (5, 3)
+DRAWS = 7
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
+    """A study of two numbers of concepts with two restarts each that has run with draws."""
+    study = SmallStudy(tmp_path_factory.mktemp("derived"), save_bert(tmp_path_factory.mktemp("model"), positions=64))
+    study.set("activations.layers", [0, 2])
+    study.set("concepts", {"k": list(KS), "max_iterations": 5, "restarts": 2})
+    study.set("metrics", {"min_types": 1, "theta_align": 0.5, "max_size_gap": 0.9})
+    study.set("uncertainty", {"draws": DRAWS, "seed": 3})
+    with pytest.MonkeyPatch.context() as patch:
+        assert call(patch, "run", study.file) == 0
+    return study
+
+
+@pytest.fixture
+def colign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wide: None) -> Terminal:
+    return Terminal(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def results(finished: SmallStudy) -> xr.DataTree:
+    return xr.open_datatree(finished.directory / "results.zarr", engine="zarr", consolidated=False, chunks=None).load()
+
+
+def test_results__scores_of_the_first_number_of_concepts_are_those_of_the_study(results: xr.DataTree) -> None:
+    for metric in ("calign", "colap"):
+        by_k = results[f"sweeps/{metric}_by_k"].to_dataset()
+        assert by_k.k.values.tolist() == list(KS)
+        for name, values in results[metric].to_dataset().items():
+            np.testing.assert_array_equal(by_k[name].sel(k=KS[0]), values)
+        assert by_k.concepts.max("layer").sel(k=3).max() == 3
+    assert results["cross"].to_dataset().concepts.max() == KS[0]
+
+
+@pytest.mark.parametrize("k", KS)
+def test_results__scores_of_a_number_of_concepts_are_those_of_its_store(
+    k: int, finished: SmallStudy, results: xr.DataTree, colign: Terminal
+) -> None:
+    by_k = results["sweeps/calign_by_k"].to_dataset().sel(k=k, checkpoint="tiny", stack="encoder")
+    for source, targets in (("de", ["en"]), ("en", ["de", "fr"])):
+        named = [part for target in targets for part in ("--target", target)]
+        found = colign.json("calign", finished.directory, "--source", source, *named, "--k", k)
+        for row in found["layers"]:
+            here = by_k.sel(source=source, target="+".join(targets), layer=row["layer"])
+            assert {name: row[name] for name in here.data_vars} == {
+                name: pytest.approx(value.item(), nan_ok=True) for name, value in here.data_vars.items()
+            }
+    mixed = colign.json("colap", finished.directory, "--k", k)["layers"]
+    over = results["sweeps/colap_by_k"].to_dataset().sel(k=k, checkpoint="tiny", stack="encoder")
+    found_in = {(Path(row["store"]).stem, row["layer"]): row["colap"] for row in mixed}
+    assert found_in == {
+        (name, layer): over.colap.sel(language_set=name, layer=layer).item()
+        for name in over.language_set.values.tolist()
+        for layer in (0, 2)
+    }
+
+
+def test_sweep__over_numbers_of_concepts_from_stored_counts(
+    finished: SmallStudy, results: xr.DataTree, colign: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.aligned.counted", lambda *_: pytest.fail("all is counted already"))
+    found = colign.json("sweep", finished.directory, "--by", "theta_align=0.5,0.8", "--by", "k=3,5")
+    assert found["dims"] == ["checkpoint", "stack", "layer", "source", "target", "k", "theta_align"]
+    by_k = results["sweeps/calign_by_k"].to_dataset().calign.sel(k=[3, 5])
+    values = np.array(found["calign"], float)[..., 0]
+    np.testing.assert_array_equal(values, by_k.values)
+    assert "--by k: the study has no k = 4; it has 5, 3; add numbers to concepts.k" in colign(
+        "sweep", finished.directory, "--by", "k=3,4", code=2
+    )
+    assert "has no run of 4 concepts; it has 3, 5" in colign(
+        "calign", finished.directory, "--source", "de", "--target", "en", "--k", 4, code=2
+    )
+
+
+def test_uncertainty__is_that_of_the_commands(finished: SmallStudy, results: xr.DataTree, colign: Terminal) -> None:
+    drawn = "--draws", DRAWS, "--seed", 3
+    of_pairs = results["uncertainty/calign"].to_dataset().sel(checkpoint="tiny", stack="encoder")
+    scores = results["calign"].to_dataset().calign.sel(checkpoint="tiny", stack="encoder")
+    for source, targets in (("fr", ["en"]), ("en", ["de", "fr"])):
+        named = [part for target in targets for part in ("--target", target)]
+        for row in colign.json("calign", finished.directory, "--source", source, *named, *drawn)["layers"]:
+            where = {"source": source, "target": "+".join(targets), "layer": row["layer"]}
+            here = of_pairs.sel(where)
+            assert {name: here[name].item() for name in uncertain(NULLS)} == {n: row[n] for n in uncertain(NULLS)}
+            assert here.low <= scores.sel(where) <= here.high
+            assert here.restart_low <= scores.sel(where) <= here.restart_high
+    of_sets = results["uncertainty/colap"].to_dataset().sel(checkpoint="tiny", stack="encoder")
+    for row in colign.json("colap", finished.directory, *drawn)["layers"]:
+        here = of_sets.sel(language_set=Path(row["store"]).stem, layer=row["layer"])
+        names = uncertain(COLAP_NULLS)
+        assert {name: here[name].item() for name in names} == {name: row[name] for name in names}
+    assert np.array_equal(of_pairs.low.notnull(), scores.notnull())
+
+
+def test_uncertainty__a_threshold_draws_again_and_counts_nothing(
+    finished: SmallStudy, results: xr.DataTree, colign: Terminal
+) -> None:
+    before = crash.records(finished.directory)
+    assert {row["stage"]: row["tasks"] for row in colign.json("plan", finished.file)["stages"]}[
+        "uncertainty"
+    ] == 4 + 1 + 2
+    finished.set("metrics.theta_align", 0.9)
+    try:
+        colign("run", finished.file)
+        after = crash.records(finished.directory)
+        again = {name.split("/")[0] for name in after if after[name] != before[name]}
+        assert (again, after.keys()) == ({"uncertainty"}, before.keys())
+        colign("verify", finished.file)
+    finally:
+        finished.set("metrics.theta_align", 0.5)
+        colign("run", finished.file)
+    found = xr.open_datatree(finished.directory / "results.zarr", engine="zarr", consolidated=False, chunks=None)
+    xr.testing.assert_identical(found["uncertainty/calign"].to_dataset(), results["uncertainty/calign"].to_dataset())
+
+
+@pytest.mark.parametrize(
+    ("k", "message"),
+    [([3, 3], "names a number twice; name each once"), ([], "at least 1 item"), (1, "greater than or equal to 2")],
+)
+def test_numbers_of_concepts__bad_ones_are_explained(
+    k: object, message: str, tmp_path: Path, bert: str, colign: Terminal
+) -> None:
+    study = SmallStudy(tmp_path / "study", bert)
+    study.set("concepts.k", k)
+    assert message in colign("plan", study.file, code=2)
