@@ -28,7 +28,7 @@ def parse(model: type[BaseModel], values: Any, where: str) -> Any:
 
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if not str(part).startswith("(")]  # tag of alone_or_listed
     key = ".".join(location) or "(whole file)"
     if problem["type"] == "extra_forbidden":
         known = _keys(model, location[:-1])

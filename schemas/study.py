@@ -4,12 +4,12 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas.errors import InputError
 from schemas.links import Fold
 from schemas.metrics import Metrics
-from schemas.section import Section
+from schemas.section import Section, alone_or_listed
 from schemas.selection import Selection
 
 Name = Annotated[
@@ -70,7 +70,11 @@ class Activations(Section):
     stacks: tuple[Literal["encoder", "decoder"], ...] = Field(default=("encoder",), min_length=1)
     """Stacks of the model: encoder, decoder or both. BERT and XLM-R classes have no decoder, language models such as
     GPT-2 or Llama no encoder."""
-    layers: Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = "all"
+    layers: Annotated[
+        Annotated[Literal["all"], Tag("(alone)")]
+        | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Tag("(listed)")],
+        Discriminator(alone_or_listed),
+    ] = "all"
     """Layers to keep: 0 is the embedding output, 1..L the blocks."""
     final_norm: bool = True
     """Whether the last layer is the one after the model's final norm (T5 and language models have one), as
@@ -122,7 +126,11 @@ class Concepts(Section):
     0.24; seed and stop are the same in both."""
     method: Literal["kmeans", "ward"] = "kmeans"
     """ward: agglomerative clustering (footnote 3), for as many vectors as their distances fit memory."""
-    k: ConceptCount | Annotated[tuple[ConceptCount, ...], Field(min_length=1)] = 600
+    k: Annotated[
+        Annotated[ConceptCount, Tag("(alone)")]
+        | Annotated[tuple[ConceptCount, ...], Field(min_length=1), Tag("(listed)")],
+        Discriminator(alone_or_listed),
+    ] = 600
     """Concepts of each layer. Of several numbers the first is studied, and all are scored under /sweeps."""
     restarts: int = Field(default=1, ge=1)
     """Independent seedings; the one of least inertia is chosen at each layer."""
