@@ -105,7 +105,7 @@ def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str, k: int
 
 def _drawn(study: Study, layout: Layout) -> Iterator[tuple[str, xr.Dataset]]:
     """Intervals, spread and nulls of the scores, with their places in the tree; none where they were not asked for."""
-    if not study.is_uncertain:
+    if not study.uncertainty.draws:
         return
     alignment: list[results.Part] = []
     overlap: list[results.Part] = []

@@ -149,10 +149,11 @@ class Comparison:
     def counts(
         self, layer: int, target_layer: int, n_ranks: int, runs: tuple[int | None, int | None] = (None, None)
     ) -> xr.Dataset:
-        """ALIGNED_TYPES of one layer, with reverse_types where the other direction is known."""
+        """ALIGNED_TYPES of one layer, of the chosen restarts, with reverse_types where the other direction is known; or
+        of the runs named, without."""
         one, other = self.source.labels(layer, runs[0]), self.target.labels(target_layer, runs[1])
         found = one_layer(counted(self.words, one, other, (self.source.size, self.target.size), n_ranks), layer)
-        if self.back is None:
+        if self.back is None or runs != (None, None):
             return found
         back = counted(self.back, other, one, (self.target.size, self.source.size), n_ranks)
         return calign.with_reverse(found, one_layer(back, layer))

@@ -303,10 +303,10 @@ def _counts(context: Context, text: Text) -> Stage:
 
 
 def _uncertainty(context: Context, text: Text) -> Iterator[Stage]:
-    """The stage that draws, where a study asks for draws or has several restarts."""
+    """The stage that draws, where a study asks for draws."""
     study = context.study
     settings = study.concepts
-    if not study.is_uncertain:
+    if not study.uncertainty.draws:
         return
     keys, layers = [], 0
     for name, between in product(study.checkpoints, study.alignment_stacks):

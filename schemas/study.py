@@ -171,12 +171,11 @@ REFERENCE_RESTARTS = 10
 
 
 class Uncertainty(Section):
-    """How far scores can be read as signal, which the paper leaves open. The spread over restarts is reported wherever
-    there are several."""
+    """How far scores can be read as signal, which the paper leaves open."""
 
     draws: int = Field(default=0, ge=0)
-    """Draws of the bootstrap over concepts, and of each null; 0: neither. A null counts anew in every draw, and again
-    when a threshold has changed."""
+    """Draws of the bootstrap over concepts, and of each null; the spread over restarts is given beside them. 0: none
+    of it. A null counts anew in every draw, and again when a threshold has changed."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the draws."""
 
@@ -294,12 +293,6 @@ class Study(Section):
         """Stacks between which CALIGN is computed: each with itself, and each of two with the other."""
         stacks = self.activations.stacks
         return stacks if len(stacks) == 1 else (*stacks, "encoder-decoder", "decoder-encoder")
-
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether there is something to say of how far scores can be read as signal."""
-        several = self.concepts.restarts > 1 and self.concepts.method == "kmeans"
-        return several or self.uncertainty.draws > 0
 
     @property
     def directions(self) -> tuple[tuple[str, str], ...]:

@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def small(folder: Path, model: str) -> SmallStudy:
     """A study of four languages' worth of small shards, all layers, few concepts."""
     study = SmallStudy(folder, model)
-    study.set("selection", {"min_count": 1, "max_count": 30})
+    study.set("selection", {"min_count": 1, "max_count": 12})
     study.set("activations", {"shard_tokens": 32, "chunk_tokens": 8})
     study.set("concepts", {"k": 3, "max_iterations": 3})
     return study
@@ -205,7 +205,10 @@ def task_of(chunk: Path, directory: Path) -> str:
 
 
 @pytest.mark.parametrize("flips", [FEW, MANY])
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize(
+    "store",
+    [name if name in ("activations", "counts") else pytest.param(name, marks=pytest.mark.slow) for name in STORES],
+)
 def test_verify__finds_a_flipped_bit(
     store: str,
     flips: int,

@@ -55,6 +55,7 @@ def linked(folder: Path, models: dict[str, str], **rule: Any) -> SmallStudy:
     study = small(folder, models)
     study.set("selection", RULE | rule)
     study.set("links", {"symmetrise": "union"})
+    study.set("uncertainty.draws", 2)
     study.text("en").write_text(study.text("en").read_text().replace("a dog sees", "a dog today sees", 1))  # six words
     return study
 
@@ -70,6 +71,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, models: dict[str, str]) -
 
 def opened(study: SmallStudy, *parts: str) -> xr.Dataset:
     return xr.open_zarr("/".join([str(study.directory), *parts]), consolidated=False, chunks=None).load()
+
+
+def test_run__draws_for_every_pair_and_set(finished: SmallStudy) -> None:
+    tree = xr.open_datatree(finished.directory / "results.zarr", engine="zarr", consolidated=False, chunks=None)
+    for metric in ("calign", "colap"):
+        scores, drawn = tree[metric].to_dataset()[metric], tree[f"uncertainty/{metric}"].to_dataset()
+        np.testing.assert_array_equal(drawn.low.notnull(), scores.notnull())
 
 
 def test_run__selects_what_the_published_scripts_select(finished: SmallStudy) -> None:

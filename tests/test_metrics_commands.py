@@ -261,7 +261,7 @@ def test_sweep__of_files_over_numbers_of_concepts(finished: SmallStudy, colign: 
         (["sweep", "STUDY", "--by", "n_best=30"], "n_best is 30, and translations were counted up to 20"),
         (["sweep", "STUDY", "--by", "n_best=1", "--by", "n_best=2"], "n_best is given twice"),
         (["sweep", "STUDY", "--by", "n_best=1", "--by", "theta_overlap=0.1"], "sweep them one by one"),
-        (["sweep", "STUDY", "--by", "k=3,5"], "a study has one k"),
+        (["sweep", "STUDY", "--by", "k=3,7"], "the study has no k = 3; it has 5"),
         (["sweep", "DE", "EN", "--by", "n_best=1"], "CALIGN needs STUDY, or SOURCE TARGET DICT; found 2 inputs"),
         (["sweep", "STUDY", "--by", "n_best=1", "--set", "max_sources=3"], "settled when a study counts"),
     ],
@@ -287,14 +287,18 @@ def test_calign__between_the_stacks_of_a_model(tmp_path: Path, colign: Terminal)
     study = SmallStudy(tmp_path, save_mt5(tmp_path / "model"))
     study.set("activations", {"stacks": ["encoder", "decoder"], "layers": [1]})
     study.set("metrics", RULES)
+    study.set("uncertainty.draws", 3)
     assert "encoder-decoder" in colign("run", study.file)
+    drawn = results(study, "uncertainty/calign").sel(checkpoint="tiny", source="de", target="en")
     expected = results(study, "calign").sel(checkpoint="tiny", source="de", target="en")
     arguments = "calign", study.directory, "--source", "de", "--target", "en"
     for one, other in (("encoder", "decoder"), ("decoder", "encoder"), ("decoder", "decoder")):
-        found = colign.json(*arguments, "--stack", one, "--target-stack", other)["layers"]
+        found = colign.json(*arguments, "--stack", one, "--target-stack", other, "--draws", 3)["layers"]
         here = expected.sel(stack=one if one == other else f"{one}-{other}")
         assert [row["calign"] for row in found] == here.calign.values.tolist()
         assert [row["mutual_calign"] for row in found] == here.mutual_calign.values.tolist()
+        null = drawn.null_types.sel(stack=here["stack"].item())
+        assert [row["null_types"] for row in found] == null.values.tolist()
     cross = results(study, "cross").sel(language_set="de+en", source="de", target="en", stack="encoder")
     colap = results(study, "colap").sel(language_set="de+en", stack="encoder")
     np.testing.assert_array_equal(cross.both + cross.overlapping_only, colap.overlapping_concepts)

@@ -33,11 +33,11 @@ MEMORY = 2 * 2**30
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred sentences of the demo's text in three languages."""
+    """Sixty sentences of the demo's text in three languages."""
     folder = tmp_path_factory.mktemp("text")
     for language in ("en", "de", "ar"):
         lines = resources.files("jobs.demo").joinpath(f"{language}.txt").read_text(encoding="utf-8").splitlines()
-        (folder / f"{language}.txt").write_text("\n".join(lines[:100]) + "\n", encoding="utf-8")
+        (folder / f"{language}.txt").write_text("\n".join(lines[:60]) + "\n", encoding="utf-8")
     return folder
 
 
@@ -56,7 +56,7 @@ def write_study(folder: Path, text: Path, model: str, **sections: Any) -> str:
         "corpus": {"words": "regex", "files": {lang: str(text / f"{lang}.txt") for lang in ("en", "de", "ar")}},
         "checkpoints": {"base": {"model": model}, "tuned": {"model": model, "tuned_on": ["de", "en"]}},
         "selection": {"min_count": 2, "max_count": 5},
-        "activations": {"shard_tokens": 128, "chunk_tokens": 64, "batch_subwords": 1024},
+        "activations": {"layers": [0, 2], "shard_tokens": 128, "chunk_tokens": 64, "batch_subwords": 1024},
         "concepts": {"k": 8, "restarts": 2, "max_iterations": 10},
         "metrics": {"min_types": 1, "theta_align": 0.5},
     }
@@ -70,7 +70,8 @@ def write_study(folder: Path, text: Path, model: str, **sections: Any) -> str:
 
 def run_study(path: str, out: Path, workers: Workers | None = None) -> tuple[Study, Layout, xr.DataTree]:
     study, layout = files.load_study(path, str(out))
-    with workers or SerialWorkers(memory=MEMORY) as entered:
+    with workers or SerialWorkers(memory=MEMORY) as entered, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("jobs.run.write_figures", lambda *_: None)  # seconds; tests/test_figures.py draws them
         return study, layout, run(study, layout, entered, MEMORY)
 
 
@@ -99,7 +100,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, text: Path, models: di
 @pytest.mark.parametrize("pooling", ["last", pytest.param("mean", marks=pytest.mark.slow)])
 def test_run__all_families(tmp_path: Path, text: Path, family: str, pooling: str, models: dict[str, str]) -> None:
     stacks = ["encoder", "decoder"] if family == "mt5" else ["encoder"]
-    path = write_study(tmp_path, text, models[family], activations={"stacks": stacks, "pooling": pooling})
+    settings = {"stacks": stacks, "pooling": pooling}
+    path = write_study(tmp_path, text, models[family], activations=settings, concepts={"restarts": 1})
     study, layout, results = run_study(path, tmp_path / "out")
     calign = results["calign"].to_dataset()
     between = ["encoder-decoder", "decoder-encoder"] if family == "mt5" else []
@@ -109,7 +111,7 @@ def test_run__all_families(tmp_path: Path, text: Path, family: str, pooling: str
     assert ((calign.aligned_concepts / calign.concepts) == calign.calign).where(calign.calign.notnull(), True).all()
     assert calign.calign.sel(source="de", target="ar").isnull().all()
     assert results["colap"].to_dataset().colap.sel(language_set="ar+en").notnull().any("layer").all()
-    assert results["statistics"].to_dataset().sentences.values.tolist() == [100, 100, 100]
+    assert results["statistics"].to_dataset().sentences.values.tolist() == [60, 60, 60]
     opened = xr.open_datatree(layout.results, engine="zarr", consolidated=False)
     xr.testing.assert_identical(opened["calign"].to_dataset().load(), calign)
     assert json.loads(opened.attrs["study"]) == json.loads(study.model_dump_json())

@@ -98,10 +98,16 @@ def test_verify__while_it_grows(
 
 
 @pytest.mark.parametrize(
-    ("array", "value"), [("activation", 0.5), ("activation", float("nan")), ("word", "kuh"), ("present", False),
-                         ("position", 99), ("token_id", 0)],
-    ids=["vector", "no vector", "word", "presence", "position", "token"],
-)  # fmt: skip
+    ("array", "value"),
+    [
+        pytest.param("activation", 0.5, id="vector"),
+        pytest.param("word", "kuh", id="word"),
+        pytest.param("activation", float("nan"), id="no vector", marks=pytest.mark.slow),
+        pytest.param("present", False, id="presence", marks=pytest.mark.slow),
+        pytest.param("position", 99, id="position", marks=pytest.mark.slow),
+        pytest.param("token_id", 0, id="token", marks=pytest.mark.slow),
+    ],
+)
 def test_verify__a_number_of_which_the_checksum_is_right(
     array: str, value: Any, study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
