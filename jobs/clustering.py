@@ -48,7 +48,7 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
     most passes of a run compare a tenth to a half of that.
     """
     threads = limits.threads or (len(os.sched_getaffinity(0)) if limits.type == "serial" else 1)
-    workers = limits.workers if limits.type == "local" else 1
+    workers = limits.expected
     holdable = limits.memory_bytes // 2 * workers
     found = []
     for task in tasks:

@@ -1,6 +1,7 @@
 """Study and machine files: reading, resolving paths, freezing, telling two studies apart."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,11 @@ def _absolute(path: str) -> str:
 
 
 def load_machine(path: str | None) -> Machine:
-    """Read a machine file; without one, this computer in one process."""
-    machine: Machine = parse(Machine, _read_yaml(path), path) if path else Machine()
-    return machine
+    """Read a machine file; without one, the scheduler of DASK_SCHEDULER_ADDRESS, or this computer in one process."""
+    if path:
+        machine: Machine = parse(Machine, _read_yaml(path), path)
+        return machine
+    return Machine(type="address" if os.environ.get("DASK_SCHEDULER_ADDRESS") else "serial")
 
 
 def freeze(study: Study, layout: Layout) -> None:

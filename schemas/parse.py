@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import InputError
+from schemas.section import ALONE, LISTED
 
 
 def parse(model: type[BaseModel], values: Any, where: str) -> Any:
@@ -28,7 +29,7 @@ def parse(model: type[BaseModel], values: Any, where: str) -> Any:
 
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
-    location = [str(part) for part in problem["loc"] if not str(part).startswith("(")]  # tag of alone_or_listed
+    location = [str(part) for part in problem["loc"] if part not in (ALONE, LISTED)]
     key = ".".join(location) or "(whole file)"
     if problem["type"] == "extra_forbidden":
         known = _keys(model, location[:-1])
@@ -54,6 +55,7 @@ def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
         entries = list(node.get("patternProperties", {}).values())  # a mapping from names to sections
         node = node.get("properties", {}).get(part) or (entries[0] if entries else {})
+        node = next((one for one in node.get("anyOf", []) if "$ref" in one), node)  # a section or null
         while "$ref" in node:
             node = schema["$defs"][node["$ref"].split("/")[-1]]
     return sorted(node.get("properties", {}))

@@ -11,9 +11,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def alone_or_listed(value: Any) -> str:
-    """Which of two types is meant where a key takes a value or a list of some: only that one explains what is wrong.
+ALONE, LISTED = "(alone)", "(listed)"
+"""Tags of the two types of a key that takes a value or a list; pydantic puts them into the places of errors."""
 
-    In the places of errors the tag stands in parentheses, by which `schemas.parse` leaves it out.
-    """
-    return "(listed)" if isinstance(value, list | tuple) else "(alone)"
+
+def alone_or_listed(value: Any) -> str:
+    """Which of the two is meant: only that one explains what is wrong."""
+    return LISTED if isinstance(value, list | tuple) else ALONE
+
+
+def word_or_listed(value: Any) -> str:
+    """The same where what may stand alone is a word."""
+    return ALONE if isinstance(value, str) else LISTED

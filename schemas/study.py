@@ -9,7 +9,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, mode
 from schemas.errors import InputError
 from schemas.links import Fold
 from schemas.metrics import Metrics
-from schemas.section import Section, alone_or_listed
+from schemas.section import ALONE, LISTED, Section, alone_or_listed, word_or_listed
 from schemas.selection import Selection
 
 Name = Annotated[
@@ -71,9 +71,9 @@ class Activations(Section):
     """Stacks of the model: encoder, decoder or both. BERT and XLM-R classes have no decoder, language models such as
     GPT-2 or Llama no encoder."""
     layers: Annotated[
-        Annotated[Literal["all"], Tag("(alone)")]
-        | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Tag("(listed)")],
-        Discriminator(alone_or_listed),
+        Annotated[Literal["all"], Tag(ALONE)]
+        | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Tag(LISTED)],
+        Discriminator(word_or_listed),
     ] = "all"
     """Layers to keep: 0 is the embedding output, 1..L the blocks."""
     final_norm: bool = True
@@ -127,8 +127,7 @@ class Concepts(Section):
     method: Literal["kmeans", "ward"] = "kmeans"
     """ward: agglomerative clustering (footnote 3), for as many vectors as their distances fit memory."""
     k: Annotated[
-        Annotated[ConceptCount, Tag("(alone)")]
-        | Annotated[tuple[ConceptCount, ...], Field(min_length=1), Tag("(listed)")],
+        Annotated[ConceptCount, Tag(ALONE)] | Annotated[tuple[ConceptCount, ...], Field(min_length=1), Tag(LISTED)],
         Discriminator(alone_or_listed),
     ] = 600
     """Concepts of each layer. Of several numbers the first is studied, and all are scored under /sweeps."""
@@ -158,7 +157,7 @@ class Concepts(Section):
     def _distinct(cls, k: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if isinstance(k, tuple) and len(set(k)) < len(k):
             raise ValueError(f"{list(k)} names a number twice; name each once")
-        return k
+        return k[0] if isinstance(k, tuple) and len(k) == 1 else k  # so that one number is one setting
 
     @property
     def ks(self) -> tuple[int, ...]:

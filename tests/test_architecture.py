@@ -29,8 +29,8 @@ OWNER = {  # heavy library -> the modules, or packages, that may import it; most
     "sklearn": ("engine.backend", "engine.estimator"),
     "cupy": "engine.backend",
     "cuml": "engine.backend",
-    "dask": "engine.workers.cluster",
-    "distributed": "engine.workers.cluster",
+    "dask": ("engine.workers.cluster", "engine.workers.launch"),
+    "distributed": ("engine.workers.cluster", "engine.workers.launch"),
     "thot": "engine.links",
     "h5py": "engine.exchange.neurox_hdf5",
 }

@@ -301,7 +301,7 @@ def port_without_listener(study: SmallStudy, monkeypatch: pytest.MonkeyPatch) ->
 
 MACHINE = [
     Case("missing", nothing, ("{machine}: no such file",), RUN_ON),
-    Case("type", machine(type="slurm"), ("{machine}", "type: ", "'serial'", "found 'slurm'"), RUN_ON),
+    Case("type", machine(type="pbs"), ("{machine}", "type: ", "'serial'", "found 'pbs'"), RUN_ON),
     Case("key", machine(worker=3), ("worker: unknown key; did you mean 'workers'?",), RUN_ON),
     Case("no address", machine(type="address"), ("address", "tcp://host:8786"), RUN_ON),
     Case("bad address", machine(type="address", address="nowhere"), ("with a worker answers at nowhere", "address"),

@@ -23,6 +23,7 @@ from engine.estimator import KMeans
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import BudgetError
+from schemas.machine import Machine
 
 ROWS, FEATURES, K = 900, 12, 9
 
@@ -222,7 +223,7 @@ def test_fit__on_a_cluster_equals_here(tmp_path: Path) -> None:
     broken = values.copy()
     broken[345, 1] = np.nan
     expected = KMeans(K, random_state=0, n_init=2).fit(values)
-    with ClusterWorkers(2, threads=1, memory=2**30, retries=0) as workers:
+    with ClusterWorkers(Machine(type="local", workers=2, memory=1, retries=0)) as workers:
         model = KMeans(K, random_state=0, n_init=2, workers=workers)
         assert_same(clone(model).fit(array), expected)
         np.testing.assert_array_equal(model.fit(array).predict(array), expected.labels_)

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from engine.workers.cluster import ClusterWorkers
+from schemas.machine import Machine
 from tests.small_vectors import assert_same, clustered, settings, stored
 from tests.test_concepts import blobs
 
@@ -42,7 +43,7 @@ def killer(seed: int, pause: float, most: int = 2) -> Iterator[list[int]]:
 def test_cluster__dask_equals_serial(processes: int, tmp_path: Path) -> None:
     task, wanted = stored(tmp_path, blobs(500, 8, 9, layers=2, seed=5), KS), settings(KS, seeding="k-means||")
     expected = clustered(task, wanted)
-    with ClusterWorkers(processes, threads=1, memory=2**30, retries=3) as workers:
+    with ClusterWorkers(Machine(type="local", workers=processes, memory=1, retries=3)) as workers:
         assert_same(clustered(task, wanted, workers), expected)
         workers.memory = 30_000
         assert_same(clustered(task, wanted, workers), expected)
@@ -57,7 +58,7 @@ def test_cluster__killed_workers_change_no_bit(processes: int, kills: int, tmp_p
     task, wanted = stored(tmp_path, blobs(500, 8, 9, layers=2, seed=6), KS), settings(KS, tolerance=0, restarts=2)
     expected = clustered(task, wanted)
     done = 0
-    with ClusterWorkers(processes, threads=1, memory=2**30, retries=3) as workers:
+    with ClusterWorkers(Machine(type="local", workers=processes, memory=1, retries=3)) as workers:
         while done < kills:
             with killer(kills + done, 2.0) as killed:
                 found = clustered(task, wanted, workers)

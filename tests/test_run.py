@@ -23,6 +23,7 @@ from jobs import files
 from jobs.layout import Layout
 from jobs.run import run
 from schemas.errors import InputError
+from schemas.machine import Machine
 from schemas.study import Study
 from tests.contracts.raising import RaisingWorkers
 from tests.oracles import metrics
@@ -198,7 +199,7 @@ def test_run__threads_and_memory_never_change_a_bit(
 
 
 def test_run__dask_equals_serial_bit_for_bit(undisturbed: tuple[str, Path], tmp_path: Path) -> None:
-    run_study(undisturbed[0], tmp_path, ClusterWorkers(2, threads=1, memory=2**30, retries=1))
+    run_study(undisturbed[0], tmp_path, ClusterWorkers(Machine(type="local", workers=2, memory=1, retries=1)))
     assert content(tmp_path) == content(undisturbed[1])
 
 

@@ -1,18 +1,20 @@
-"""Dask workers: processes of this computer, or a running scheduler. The only user of dask."""
+"""Dask workers, whoever starts them: tasks in any order, results in the order of their keys."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from threading import Event, Thread
-from time import sleep
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
-from dask.distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed, wait
+from dask.distributed import Future, LocalCluster, WorkerPlugin, as_completed, wait
 from threadpoolctl import threadpool_limits
 
+from engine.workers import launch
 from engine.workers.protocol import Held, failed
 from schemas.errors import ColignError, InputError
+from schemas.machine import QUEUED, Machine
 from schemas.task import Key
 
 _ANSWER = "30s"
@@ -21,9 +23,6 @@ _ANSWER = "30s"
 _LOOK = 2.0
 """Seconds after which lost processes are looked for."""
 
-_PAUSE = 0.8
-"""Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
-
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
@@ -31,26 +30,13 @@ _AHEAD = 4
 class ClusterWorkers:
     """Dask workers. Every result is folded in key order, so the bits equal those of the serial workers."""
 
-    def __init__(self, target: int | str, *, threads: int, memory: int, retries: int, products: str = "auto") -> None:
-        """Prepare workers; entering starts or reaches them.
-
-        Parameters
-        ----------
-        target
-            Number of processes to start on this computer, or the address of a running scheduler.
-        threads
-            Threads that one task may use.
-        memory
-            Bytes that one worker may use.
-        retries
-            Times that a failed task is tried again.
-        products
-            Precision in which clustering may look for candidates.
-        """
-        self._target, self.threads, self._worker_memory, self._retries = target, threads, memory, retries
-        self.memory, self.products = memory // 2, products
-        self._cluster: LocalCluster | None = None
+    def __init__(self, machine: Machine) -> None:
+        """Prepare workers; entering starts or reaches them."""
+        self._machine = machine
+        self.threads, self.products = machine.threads or 1, str(machine.products)
+        self._cluster: Any = None
         self._ended = Event()
+        self._seen: tuple[float, int] = (-_LOOK, 0)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Workers are shared: a copy of an estimator that has them uses the same."""
@@ -58,25 +44,21 @@ class ClusterWorkers:
 
     def __enter__(self) -> Self:
         try:
-            if isinstance(self._target, int):
-                self._cluster = LocalCluster(
-                    n_workers=self._target,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=int(self._worker_memory / _PAUSE),
-                    dashboard_address="127.0.0.1:0",
-                )
-            self._client = Client(self._cluster or self._target, timeout=_ANSWER)
-            self._client.wait_for_workers(1, timeout=_ANSWER)
+            self._cluster = launch.start(self._machine)
+            self._client = launch.connect(self._machine, self._cluster, _ANSWER)
+            self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
             self._client.register_plugin(_SingleThreadedAlgebra())
-            if self._cluster is not None:
-                Thread(target=self._keep_whole, args=(self._cluster,), daemon=True).start()
         except (OSError, ValueError) as error:  # no answer; no worker; not an address
             self.__exit__(None, None, None)  # a client left open would stay the one that Dask computes with
             raise InputError(
-                f"no Dask scheduler with a worker answers at {self._target} within {_ANSWER} ({error}); start them, "
-                "or correct the address in the machine file"
+                f"no Dask scheduler with a worker answers at {launch.where(self._machine)} within {_ANSWER} ({error}); "
+                "start them, or correct the machine file"
             ) from error
+        except BaseException:  # also while it waits in a queue
+            self.__exit__(None, None, None)
+            raise
+        if isinstance(self._cluster, LocalCluster) and self._machine.adaptive is None:
+            Thread(target=self._keep_whole, args=(self._cluster,), daemon=True).start()
         for worker, threads in self._client.nthreads().items():
             if threads > 1:
                 self.__exit__(None, None, None)
@@ -85,9 +67,6 @@ class ClusterWorkers:
                     "its own; start workers with --nthreads 1, one process a core"
                 )
         self._limits = threadpool_limits(limits=1)
-        self.slots = max(1, sum(self._client.nthreads().values()))
-        # half of the workers' memory for held parts, the other half for the work
-        self.memory = self._worker_memory * max(1, len(self._client.nthreads())) // 2
         return self
 
     def __exit__(
@@ -106,8 +85,23 @@ class ClusterWorkers:
 
         Without this a run whose last process is lost would wait forever.
         """
+        count = len(cluster.worker_spec)
         while not self._ended.wait(_LOOK):
-            cluster.scale(self._target)
+            cluster.scale(count)
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once: one in each process. Processes come and go, so this is looked up now and then."""
+        when, count = self._seen
+        if monotonic() - when > _LOOK:
+            count = max(1, len(self._client.nthreads()))
+            self._seen = monotonic(), count
+        return count
+
+    @property
+    def memory(self) -> int:
+        """Half of the processes' memory is for held parts, the other half for the work."""
+        return self._machine.memory_bytes * self.slots // 2
 
     @property
     def address(self) -> str:
@@ -115,11 +109,11 @@ class ClusterWorkers:
         return str(self._client.scheduler.address)
 
     def _submit(self, function: Callable[..., Any], *args: Any) -> Future:
-        return self._client.submit(_guarded, function, *args, pure=False, retries=self._retries)
+        return self._client.submit(_guarded, function, *args, pure=False, retries=self._machine.retries)
 
     def _share(self, args: Sequence[Any]) -> list[Any]:
         """Send what all tasks need to every process."""
-        for left in reversed(range(self._retries + 1)):
+        for left in reversed(range(self._machine.retries + 1)):
             try:
                 return list(self._client.scatter(list(args), broadcast=True, hash=False)) if args else []
             except (OSError, TimeoutError, KeyError, ValueError, CancelledError):  # a process was lost on the way
@@ -132,19 +126,18 @@ class ClusterWorkers:
         waiting = iter(keys)
         running: dict[Future, Key] = {}
         ended = as_completed()
-        for key in waiting:
-            future = self._submit(function, key, *args)
-            running[future] = key
-            ended.add(future)
-            if len(running) == self.slots * _AHEAD:
-                break
+
+        def hand_out() -> None:
+            while len(running) < self.slots * _AHEAD and (key := next(waiting, None)) is not None:
+                future = self._submit(function, key, *args)
+                running[future] = key
+                ended.add(future)
+
+        hand_out()
         for future in ended:
             key = running.pop(future)
             result = _result(key, future)
-            if (following := next(waiting, None)) is not None:
-                new = self._submit(function, following, *args)
-                running[new] = following
-                ended.add(new)
+            hand_out()
             yield key, result
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
@@ -168,7 +161,7 @@ class ClusterWorkers:
         for key in held.keys:  # results are taken in key order; at most a window of them exists at once
             while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
                 running[following] = submit(following)
-            for _ in range(self._retries):
+            for _ in range(self._machine.retries):
                 with suppress(CancelledError):
                     wait(running[key])
                 if not running[key].cancelled():

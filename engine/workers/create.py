@@ -14,10 +14,4 @@ def create(machine: Machine) -> Workers:
         return SerialWorkers(
             machine.threads or len(os.sched_getaffinity(0)), machine.memory_bytes // 2, machine.products
         )
-    return ClusterWorkers(
-        machine.workers if machine.type == "local" else str(machine.address),
-        threads=machine.threads or 1,
-        memory=machine.memory_bytes,
-        retries=machine.retries,
-        products=machine.products,
-    )
+    return ClusterWorkers(machine)

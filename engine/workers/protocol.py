@@ -28,14 +28,21 @@ class Held:
 class Workers(Protocol):
     """Computes tasks. Results never depend on the kind or number of workers."""
 
-    threads: int
-    """Threads that one task may use."""
-    memory: int
-    """Memory in bytes that parts may take while they are held, over all workers."""
-    slots: int
-    """Tasks that run at once."""
-    products: str
-    """Precision in which clustering may look for candidates, see `engine.backend.products`; changes no result."""
+    @property
+    def threads(self) -> int:
+        """Threads that one task may use."""
+
+    @property
+    def memory(self) -> int:
+        """Memory in bytes that parts may take while they are held, over all workers that there are now."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once on the workers that there are now."""
+
+    @property
+    def products(self) -> str:
+        """Precision in which clustering may look for candidates, see `engine.backend.products`; changes no result."""
 
     def __enter__(self) -> Self: ...
 

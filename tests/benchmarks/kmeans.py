@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from engine import backend, kmeans
 from engine.estimator import KMeans
 from engine.workers.cluster import ClusterWorkers
+from schemas.machine import Machine
 
 
 def made_activations(tokens: int, hidden: int, seed: int = 0) -> np.ndarray:
@@ -227,7 +228,7 @@ def workers(vectors: np.ndarray, k: int) -> dict[str, Any]:
         array = stored(folder, vectors)
         seeds = seeds_of(vectors, k, 0)
         for count in (1, 2):
-            with ClusterWorkers(count, threads=1, memory=4 * 2**30, retries=2) as processes:
+            with ClusterWorkers(Machine(type="local", workers=count, memory=4, retries=2)) as processes:
                 KMeans(k, init=seeds, max_iter=1, workers=processes).fit(array)  # processes have everything imported
                 with Ticks() as ticks:
                     KMeans(k, init=seeds, workers=processes).fit(array)

@@ -21,6 +21,10 @@ def slow_first(key: Key) -> int:
     return key.start
 
 
+def wait(key: Key, seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def bad_input(key: Key) -> int:
     if key.start == 2:
         raise InputError("line 7: expected a word, found none; add one")

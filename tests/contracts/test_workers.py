@@ -13,6 +13,7 @@ from engine.workers.cluster import ClusterWorkers
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import InputError, TaskError
+from schemas.machine import Machine
 from schemas.task import Key
 from tests.contracts import tasks
 
@@ -26,11 +27,11 @@ def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
         with SerialWorkers(threads=3 if "threads" in request.param else 1) as made:
             yield made
         return
-    with ClusterWorkers(2, threads=1, memory=2**30, retries=1) as local:
+    with ClusterWorkers(Machine(type="local", workers=2, memory=1, retries=1)) as local:
         if request.param == "local":
             yield local
             return
-        with ClusterWorkers(local.address, threads=1, memory=2**30, retries=1) as made:
+        with ClusterWorkers(Machine(type="address", address=local.address, memory=1, retries=1)) as made:
             yield made
 
 
@@ -94,7 +95,7 @@ def test_hold__errors_of_loading_name_the_key(workers: Workers) -> None:
 
 @pytest.fixture
 def cluster() -> Iterator[ClusterWorkers]:
-    with ClusterWorkers(2, threads=1, memory=2**30, retries=1) as made:
+    with ClusterWorkers(Machine(type="local", workers=2, memory=1, retries=1)) as made:
         yield made
 
 

@@ -1,0 +1,126 @@
+"""Dask clusters of a machine file. The only user, beside `engine.workers.cluster`, of dask and of what starts it."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from dask import config
+from dask.distributed import Client, LocalCluster, SSHCluster
+
+from schemas.errors import InputError
+from schemas.machine import STARTED, Machine
+
+_PAUSE = 0.8
+"""Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
+
+
+def start(machine: Machine) -> Any:
+    """Start the processes of a machine file: a Dask cluster; None for a scheduler that others run.
+
+    Raises
+    ------
+    InputError
+        What starts them is not installed, or does not take a key of the machine file.
+    """
+    if machine.type not in STARTED:
+        return None
+    limit = int(machine.memory_bytes / _PAUSE)
+    try:
+        cluster = _STARTERS[machine.type](machine, machine.expected, limit)
+    except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
+        raise InputError(f"machine file: type {machine.type}: {error}; correct its keys") from error
+    except (OSError, RuntimeError) as error:
+        why = "; ".join(str(one) for one in (error, error.__cause__) if one is not None)
+        raise InputError(f"machine file: type {machine.type}: the workers cannot be started: {why}") from error
+    if machine.adaptive is not None:
+        cluster.adapt(minimum=machine.adaptive.minimum, maximum=machine.adaptive.maximum)
+    return cluster
+
+
+def connect(machine: Machine, cluster: Any, timeout: str) -> Client:
+    """A client of what was started, or of a scheduler that others run.
+
+    Raises
+    ------
+    InputError
+        Nothing says where the scheduler is.
+    OSError
+        It does not answer in time.
+    """
+    if cluster is not None:
+        return Client(cluster, timeout=timeout)
+    if machine.scheduler_file is not None:
+        if not Path(machine.scheduler_file).exists():  # a client would wait for it for ever
+            raise InputError(
+                f"{machine.scheduler_file}: no such file; start the scheduler with --scheduler-file, or correct the "
+                "machine file"
+            )
+        return Client(scheduler_file=machine.scheduler_file, timeout=timeout)
+    address = machine.address or config.get("scheduler-address", None)
+    if not address:
+        raise InputError(
+            "machine file: type address needs the key address, such as tcp://host:8786, or the environment variable "
+            "DASK_SCHEDULER_ADDRESS; found neither"
+        )
+    return Client(address, timeout=timeout)
+
+
+def where(machine: Machine) -> str:
+    """What messages call the place of the scheduler."""
+    return str(machine.address or machine.scheduler_file or config.get("scheduler-address", None) or machine.type)
+
+
+def _class(module: str, name: str, extra: str) -> Any:
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise InputError(
+            f"machine file: {module} is not installed; install it with: pip install 'colign[{extra}]'"
+        ) from error
+
+
+def _local(machine: Machine, count: int, limit: int) -> Any:
+    return LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        memory_limit=limit,
+        **({"processes": True, "dashboard_address": "127.0.0.1:0"} | machine.further),
+    )
+
+
+def _cuda(machine: Machine, count: int, limit: int) -> Any:
+    some = {} if machine.workers is None and machine.adaptive is None else {"n_workers": count}
+    cluster = _class("dask_cuda", "LocalCUDACluster", "gpu")
+    return cluster(**some, threads_per_worker=1, memory_limit=limit, **machine.further)
+
+
+def _slurm(machine: Machine, count: int, limit: int) -> Any:
+    processes = int(machine.further.get("processes", 1))
+    given = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"} | machine.further
+    cluster = _class("dask_jobqueue", "SLURMCluster", "slurm")(**given)
+    if machine.adaptive is None:
+        cluster.scale(count)
+    return cluster
+
+
+def _ssh(machine: Machine, count: int, limit: int) -> Any:
+    given = dict(machine.further)
+    options = {"nthreads": 1, "n_workers": count, "memory_limit": limit} | given.pop("worker_options", {})
+    _class("asyncssh", "connect", "ssh")
+    return SSHCluster(worker_options=options, **given)
+
+
+def _kubernetes(machine: Machine, count: int, limit: int) -> Any:
+    command = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(limit)]
+    given = {"n_workers": count, "worker_command": command} | machine.further
+    return _class("dask_kubernetes.operator", "KubeCluster", "kubernetes")(**given)
+
+
+_STARTERS: dict[str, Callable[[Machine, int, int], Any]] = {
+    "local": _local,
+    "cuda": _cuda,
+    "slurm": _slurm,
+    "ssh": _ssh,
+    "kubernetes": _kubernetes,
+}

@@ -1,0 +1,157 @@
+"""Machine files: what is refused, what goes to the class that starts workers, Dask's own ways to a scheduler."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dask
+import pytest
+
+from engine.workers import launch
+from engine.workers.cluster import ClusterWorkers
+from jobs import files
+from schemas.errors import InputError
+from schemas.machine import Machine
+from schemas.parse import parse
+from schemas.task import Key
+from tests.contracts import tasks
+
+KEYS = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"worker": 3}, "worker: unknown key; did you mean 'workers'?"),
+        ({"type": "slurm", "memroy": 3}, "memroy: unknown key; did you mean 'memory'?"),
+        ({"queue": "gpu"}, "queue: unknown key; type serial has none but type, address"),
+        ({"type": "local", "n_workers": 3}, "n_workers: write workers"),
+        ({"type": "local", "threads_per_worker": 3}, "threads_per_worker: leave it out: a process does one task"),
+        ({"type": "cuda", "memory_limit": "3 GB"}, "memory_limit: write memory"),
+        (
+            {"type": "address", "workers": 2},
+            "workers goes with type local or cuda or slurm or ssh or kubernetes, found",
+        ),
+        ({"type": "local", "address": "tcp://a:1"}, "address goes with type address, found local; leave it out"),
+        ({"type": "scheduler-file"}, "needs the key scheduler_file"),
+        ({"type": "ssh"}, "needs the key hosts, a list of names"),
+        ({"type": "local", "workers": 2, "adaptive": {"maximum": 3}}, "two ways to say how many; leave out one"),
+        ({"type": "local", "adaptive": {"minimum": 4, "maximum": 3}}, "maximum 3 is below minimum 4; exchange them"),
+        ({"type": "local", "adaptive": {"minimum": 0, "maximum": 3}}, "adaptive.minimum: .*greater than or equal to 1"),
+        ({"type": "local", "adaptive": {"maximum": 3, "wait": 3}}, "adaptive.wait: unknown key; known keys: max"),
+    ],
+)
+def test_machine__bad_keys_are_explained(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(Machine, values, "machine.yaml")
+
+
+class Started(SimpleNamespace):
+    """A cluster that remembers how it was made."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(given=given, scaled=None, adapted=None)
+
+    def scale(self, count: int) -> None:
+        self.scaled = count
+
+    def adapt(self, **given: int) -> None:
+        self.adapted = given
+
+
+LIMIT = int(2 * 2**30 / 0.8)
+COMMAND = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(LIMIT)]
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "scaled"),
+    [
+        ({"type": "slurm", "workers": 3, "queue": "cpu"},
+         {"cores": 1, "processes": 1, "memory": f"{LIMIT} B", "queue": "cpu"}, 3),
+        ({"type": "slurm", "workers": 8, "processes": 4}, {"cores": 4, "processes": 4, "memory": f"{4 * LIMIT} B"}, 8),
+        ({"type": "cuda"}, {"threads_per_worker": 1, "memory_limit": LIMIT}, None),
+        ({"type": "cuda", "workers": 2, "rmm_pool_size": "8GB"},
+         {"n_workers": 2, "threads_per_worker": 1, "memory_limit": LIMIT, "rmm_pool_size": "8GB"}, None),
+        ({"type": "kubernetes", "image": "colign:1", "adaptive": {"maximum": 5}},
+         {"n_workers": 1, "image": "colign:1", "worker_command": COMMAND}, None),
+        ({"type": "ssh", "workers": 2, "hosts": ["a", "b"], "worker_options": {"local_directory": "/x"}},
+         {"hosts": ["a", "b"],
+          "worker_options": {"nthreads": 1, "n_workers": 2, "memory_limit": LIMIT, "local_directory": "/x"}}, None),
+    ],
+)  # fmt: skip
+def test_start__hands_further_keys_to_the_class(
+    values: dict[str, Any], given: dict[str, Any], scaled: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_class", lambda *_: Started)
+    monkeypatch.setattr(launch, "SSHCluster", Started)
+    cluster = launch.start(parse(Machine, {"memory": 2} | values, "machine.yaml"))
+    assert (cluster.given, cluster.scaled) == (given, scaled)
+    assert cluster.adapted == ({"minimum": 1, "maximum": 5} if "adaptive" in values else None)
+
+
+def test_start__what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
+    with pytest.raises(InputError, match=r"not installed; install it with: pip install 'colign\[kubernetes\]'"):
+        launch.start(Machine(type="kubernetes"))
+
+
+def test_start__a_key_that_the_class_does_not_take_is_named() -> None:
+    machine = Machine(type="local", workers=1, colour="red")  # type: ignore[call-arg]
+    with (
+        pytest.raises(InputError, match=r"type local: the workers cannot be started: .*colour"),
+        ClusterWorkers(machine),
+    ):
+        pass
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Path]:
+    """File of a scheduler with one worker that others run."""
+    file = tmp_path / "scheduler.json"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", str(file), "--port", "0",
+               "--no-dashboard", "--host", "127.0.0.1"]  # fmt: skip
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1",
+              "--no-dashboard", "--no-nanny"]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = [subprocess.Popen(command, **quiet)]
+    while not file.exists():
+        time.sleep(0.05)
+    running.append(subprocess.Popen(worker, **quiet))
+    yield file
+    for process in reversed(running):
+        process.kill()
+        process.wait()
+
+
+def test_connect__by_a_schedulers_file_and_by_dasks_own_setting(
+    scheduler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {key: key.start**2 for key in KEYS}
+    with ClusterWorkers(Machine(type="scheduler-file", scheduler_file=str(scheduler))) as workers:
+        assert dict(workers.map(tasks.square, KEYS)) == expected
+        address = workers.address
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    dask.config.refresh()
+    try:
+        with ClusterWorkers(files.load_machine(None)) as workers:
+            assert (workers.address, dict(workers.map(tasks.square, KEYS))) == (address, expected)
+    finally:
+        monkeypatch.undo()
+        dask.config.refresh()
+    with pytest.raises(InputError, match="or the environment variable DASK_SCHEDULER_ADDRESS; found neither"):
+        launch.connect(Machine(type="address"), None, "1s")
+    with pytest.raises(InputError, match=r"none\.json: no such file; start the scheduler with --scheduler-file"):
+        launch.connect(Machine(type="scheduler-file", scheduler_file=str(scheduler.parent / "none.json")), None, "1s")
+
+
+@pytest.mark.slow
+def test_adaptive__processes_come_with_the_work() -> None:
+    machine = parse(Machine, {"type": "local", "memory": 1, "adaptive": {"maximum": 2}}, "machine.yaml")
+    with ClusterWorkers(machine) as workers:
+        assert workers.slots == 1
+        keys = [Key("stage", (str(i),)) for i in range(16)]
+        assert 2 in {workers.slots for _ in workers.map(tasks.wait, keys, 3)}
