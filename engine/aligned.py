@@ -74,6 +74,10 @@ def spelled(words: NDArray[Any], rule: str) -> NDArray[Any]:
 def _numbered(words: NDArray[Any], forms: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
     """Number of each word: that of its form in the dictionary, or one behind them; and how many numbers there are."""
     table = {form: number for number, form in enumerate(forms.tolist())}
+    if len(table) < len(forms):
+        raise InputError(
+            f"the dictionary spells {len(forms) - len(table)} types as others; expected forms once, so mend it"
+        )
     numbers = np.fromiter((table.setdefault(word, len(table)) for word in words.tolist()), np.int32, len(words))
     return numbers, len(table)
 
@@ -162,6 +166,13 @@ def numbered(
     kept = found < NEVER
     one, n_source = _numbered(source, dictionary.source_form.values)
     other, n_target = _numbered(target, dictionary.target_form.values)
+    for side in ("source", "target"):  # sparse rows are made of them unchecked
+        types, forms = dictionary[f"{side}_type"].values, dictionary.sizes[side]
+        if types.size and not (types.min() >= 0 and types.max() < forms):
+            raise InputError(
+                f"the dictionary has {side} types from {types.min()} to {types.max()}, and {forms} forms; expected "
+                f"types from 0 to {forms - 1}, so make it again"
+            )
     entries = dictionary.source_type.values[kept], dictionary.target_type.values[kept], found[kept]
     return Words(one, other, n_source, n_target, entries, unit)
 

@@ -88,7 +88,7 @@ class Layout:
 
     def uncertainty(self, checkpoint: str, stack: str, *names: str) -> str:
         """CALIGN_UNCERTAINTY_OF_PART of a source and its targets joined by +, or COLAP_UNCERTAINTY_OF_PART of a set."""
-        return join(self.root, "uncertainty", checkpoint, stack, f"{'-'.join(names)}.zarr")
+        return join(self.root, "uncertainty", checkpoint, stack, *names[:-1], f"{names[-1]}.zarr")
 
     def _counts(self, checkpoint: str, stack: str, k: int) -> str:
         return join(self.root, "counts", checkpoint, stack, str(k))

@@ -47,8 +47,8 @@ class Side:
 
     @property
     def size(self) -> int:
-        """Concepts of the store, those of other runs included: numbers of concepts are below it."""
-        return self.concepts.sizes["concept_id"]
+        """Numbers of concepts are below it; files of clusters may lack the last ones, so their k does not tell it."""
+        return self.concepts.sizes["concept_id"] if "format" in self.concepts.attrs else self.k
 
     def restarts(self) -> NDArray[np.intp]:
         """Runs with this number of concepts."""

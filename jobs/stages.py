@@ -20,6 +20,7 @@ from jobs.tasks import Context, Vectors
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
+from schemas.results import CALIGN_UNCERTAINTY_OF_PART
 from schemas.study import Activations, Study, digest, sides
 from schemas.task import Key
 
@@ -28,6 +29,10 @@ _TYPE = 280
 
 _LINK = 90
 """Bytes of a word of a pair while its links are selected: indices, types, pairs, and their sorting."""
+
+
+_TRANSLATIONS = 75
+"""Bytes of a token of a pair, of either language, for its dictionaries: links, entries, and types."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def fingerprints(study: Study, given: Sequence[str] = ()) -> dict[str, str]:
             study.metrics.counting,
             study.metrics.n_ranks,
         ),
-        "uncertainty": digest(*counted, DICTIONARY.version, study.metrics, study.uncertainty),
+        "uncertainty": digest(*counted, [DICTIONARY.version, CALIGN_UNCERTAINTY_OF_PART.version], study.uncertainty),
     }
 
 
@@ -191,7 +196,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
             "dictionary",
             tuple(Key("dictionary", pair) for pair in study.pairs),
             sum(text.types[s] + text.types[t] for s, t in study.pairs) * 40,
-            PROCESS + max(pair_tokens) * 75,
+            PROCESS + max(pair_tokens) * _TRANSLATIONS,
         ),
     )
     if is_linked(study):
@@ -299,7 +304,8 @@ def _counts(context: Context, text: Text) -> Stage:
     keys = tuple(Key("counts", part) for part in parts)
     clustered = sum((text.clustered_tokens or text.selected_tokens).values())
     selected = clustered * (40 + 4 * layers)  # concepts of every layer, types, sorting
-    return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + TEXT_BLOCKS)
+    dictionary = max(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * _TRANSLATIONS
+    return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + dictionary + TEXT_BLOCKS)
 
 
 def _uncertainty(context: Context, text: Text) -> Iterator[Stage]:
@@ -308,17 +314,22 @@ def _uncertainty(context: Context, text: Text) -> Iterator[Stage]:
     settings = study.concepts
     if not study.uncertainty.draws:
         return
-    keys, layers = [], 0
+    layers = max(len(task.wanted.layers) for task in context.extractions.values())
+    keys = []
     for name, between in product(study.checkpoints, study.alignment_stacks):
-        layers = len(context.extractions[name, sides(between)[0], study.read_languages[0]].wanted.layers)
         groups = study.language_sets if between in study.activations.stacks else ()
         keys += [Key("uncertainty", (name, between, "+".join(group))) for group in groups]
         keys += [Key("uncertainty", (name, between, source, "+".join(of))) for source, of in target_groups(study)]
-    targets = max(len(of) for _, of in target_groups(study))
-    cells = 2 * targets * settings.ks[0] ** 2 * study.metrics.n_best  # of both directions
-    selected = sum((text.clustered_tokens or text.selected_tokens).values())
-    words = selected * (2 * _TYPE + 4 * layers * settings.restarts * len(settings.ks))
-    yield Stage("uncertainty", tuple(keys), len(keys) * layers * 128, PROCESS + 3 * cells * 4 + words + TEXT_BLOCKS)
+    cells = 3 * 4 * settings.ks[0] ** 2 * study.metrics.n_best * 2  # of both directions
+    token = _TYPE + 4 * layers * settings.restarts * len(settings.ks)
+    needed = max(
+        sum(text.selected_tokens[lang] for lang in (source, *of)) * token
+        + sum(cells + _TRANSLATIONS * (text.tokens[source] + text.tokens[target]) for target in of)
+        for source, of in target_groups(study)
+    )
+    mixed = max((sum(text.selected_tokens[lang] for lang in of) * token for of in study.language_sets), default=0)
+    memory = PROCESS + max(needed, mixed) + TEXT_BLOCKS
+    yield Stage("uncertainty", tuple(keys), len(keys) * layers * 128, memory)
 
 
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:

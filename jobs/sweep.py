@@ -42,7 +42,7 @@ def sweep(
         typer.Option(
             metavar="KEY=GRID",
             help=f"What varies: {', '.join((*_OF_CALIGN, *_OF_COLAP, 'k'))}; may be given again. GRID is "
-            "START:STOP:STEP, ends included, or values with commas between.",
+            "START:STOP:STEP, ends included, or values with commas between. k alone sweeps the CALIGN of a study.",
         ),
     ],
     out_path: options.OutPath = None,
@@ -132,7 +132,7 @@ def _metric(grids: Mapping[str, Any], inputs: Sequence[str]) -> bool:
         raise InputError(f"--by {both[0][0]} belongs to CALIGN and --by {both[1][0]} to COLAP; sweep them one by one")
     if both[0] or both[1]:
         return bool(both[1])
-    return len(inputs) != 3
+    return len(inputs) == 1 and not is_study(inputs[0])
 
 
 def _of_study(
@@ -153,7 +153,7 @@ def _of_study(
     if missing := sorted({*ks} - {*study.concepts.ks}):
         raise InputError(
             f"--by k: the study has no k = {missing[0]}; it has {', '.join(map(str, study.concepts.ks))}; add numbers "
-            "to concepts.k in the study file and run it again"
+            "to concepts.k in the study file and run it with --grow, which clusters again"
         )
     alignment, overlap = counted(study, layout, ks or study.concepts.ks[:1])
     parts = [

@@ -102,7 +102,11 @@ class Context:
         sources = [self.extractions[part].source for part in parts if part in self.extractions]
         # which vectors are stored depends on all the pairs and sets that a language is in
         stored = clustered_names(self.study, names[0]) if key.stage == "activations" else []
-        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources, *links, *stored)
+        rules: list[Any] = []
+        if key.stage == "uncertainty":
+            metrics = self.study.metrics
+            rules = [metrics.overlap] if len(names) == 1 else [metrics.alignment, metrics.denominator, metrics.counting]
+        return study.digest(self.fingerprints[key.stage], self.models[checkpoint], sources, *links, *stored, *rules)
 
 
 def commit(key: Key, records: str, fingerprint: str, started: float, outcome: Outcome) -> Outcome:

@@ -97,7 +97,8 @@ def _null(
 
 
 def _spread(restarts: Sequence[float], chosen: float) -> dict[str, float]:
-    return {"restart_low": min(restarts, default=chosen), "restart_high": max(restarts, default=chosen)}
+    every = [chosen, *restarts]  # source and target may have chosen restarts that are no pair of the same seed
+    return {"restart_low": min(every), "restart_high": max(every)}
 
 
 def _interval(drawn: NDArray[np.floating]) -> dict[str, float]:

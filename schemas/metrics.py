@@ -12,7 +12,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 class Metrics(Section):
     """Definitions and thresholds of CALIGN and COLAP (Section 3.3); changing them computes no stage again, save those
-    that choose translations, which count again."""
+    that choose translations, which count again, and what is drawn for `uncertainty`."""
 
     preset: Literal["paper", "reference"] = "paper"
     """paper: the equations and Section 3.3. reference: what the published scripts compute, which is comparison

@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.aligned import count_aligned, matched_words, one_layer, ranks
+from engine.aligned import count_aligned, matched_words, numbered, one_layer, ranks
 from engine.calign import aligned
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
@@ -125,3 +125,25 @@ def test_one_layer__is_what_count_aligned_gives(drawn: dict[str, Any]) -> None:
     here = counts.isel(layer=[0])
     found = one_layer({name: here[name].isel(layer=0).values for name in here.data_vars}, int(here.layer[0]))
     xr.testing.assert_equal(ALIGNED_TYPES.validate(found), here)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"source_type": [0, 2]},
+            "source types from 0 to 2, and 2 forms; expected types from 0 to 1, so make it again",
+        ),
+        ({"target_type": [-1, 1]}, "target types from -1 to 1, and 2 forms"),
+        ({"source_form": ["haus", "haus"]}, "the dictionary spells 1 types as others; expected forms once"),
+    ],
+)
+def test_numbered__a_dictionary_that_does_not_hold_together_is_refused(
+    changes: dict[str, list[Any]], message: str
+) -> None:
+    dictionary = dictionary_dataset([("haus", "house", 1.0, 1), ("hund", "dog", 1.0, 1)])
+    for name, values in changes.items():
+        dictionary[name] = (dictionary[name].dims, np.array(values, dictionary[name].dtype))
+    words = np.array(["haus", "hund"], object)
+    with pytest.raises(InputError, match=message):
+        numbered(words, words, dictionary)

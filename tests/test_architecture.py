@@ -127,7 +127,7 @@ def test_top_level__holds_nothing_else() -> None:
         (
             "engine/workers/serial.py",
             "import dask",
-            "engine.workers.serial imports dask; only engine.workers.cluster may",
+            "engine.workers.serial imports dask; only engine.workers.cluster and engine.workers.launch may",
         ),
         ("jobs/a.py", "from thot import alignment", "jobs.a imports thot; only engine.links may"),
         ("engine/modelling.py", "import torch", "engine.modelling imports torch; only "),

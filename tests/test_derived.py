@@ -11,7 +11,7 @@ from tests import crash
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, Terminal, call
 
-KS = (5, 3)
+KS = (3, 5)
 DRAWS = 7
 
 
@@ -44,7 +44,7 @@ def test_results__scores_of_the_first_number_of_concepts_are_those_of_the_study(
         assert by_k.k.values.tolist() == list(KS)
         for name, values in results[metric].to_dataset().items():
             np.testing.assert_array_equal(by_k[name].sel(k=KS[0]), values)
-        assert by_k.concepts.max("layer").sel(k=3).max() == 3
+        assert by_k.concepts.max("layer").sel(k=5).max() == 5
     assert results["cross"].to_dataset().concepts.max() == KS[0]
 
 
@@ -80,7 +80,7 @@ def test_sweep__over_numbers_of_concepts_from_stored_counts(
     by_k = results["sweeps/calign_by_k"].to_dataset().calign.sel(k=[3, 5])
     values = np.array(found["calign"], float)[..., 0]
     np.testing.assert_array_equal(values, by_k.values)
-    assert "--by k: the study has no k = 4; it has 5, 3; add numbers to concepts.k" in colign(
+    assert "--by k: the study has no k = 4; it has 3, 5; add numbers to concepts.k" in colign(
         "sweep", finished.directory, "--by", "k=3,4", code=2
     )
     assert "has no run of 4 concepts; it has 3, 5" in colign(
@@ -112,15 +112,16 @@ def test_uncertainty__a_threshold_draws_again_and_counts_nothing(
     finished: SmallStudy, results: xr.DataTree, colign: Terminal
 ) -> None:
     before = crash.records(finished.directory)
-    assert {row["stage"]: row["tasks"] for row in colign.json("plan", finished.file)["stages"]}[
-        "uncertainty"
-    ] == 4 + 1 + 2
-    finished.set("metrics.theta_align", 0.9)
+    planned = {row["stage"]: row["tasks"] for row in colign.json("plan", finished.file)["stages"]}
+    directions, towards_both, sets = 4, 1, 2
+    assert planned["uncertainty"] == directions + towards_both + sets
+    finished.set("metrics.theta_align", 0.9)  # of which no set knows
     try:
         colign("run", finished.file)
         after = crash.records(finished.directory)
-        again = {name.split("/")[0] for name in after if after[name] != before[name]}
-        assert (again, after.keys()) == ({"uncertainty"}, before.keys())
+        again = [name.split("/") for name in after if after[name] != before[name]]
+        assert {stage for stage, *_ in again} == {"uncertainty"}
+        assert (len(again), after.keys()) == (directions + towards_both, before.keys())
         colign("verify", finished.file)
     finally:
         finished.set("metrics.theta_align", 0.5)

@@ -147,4 +147,4 @@ def test_study_file__fold_decides_dictionaries_and_counts() -> None:
     values = {"corpus": {"files": {"de": "a", "en": "b"}}, "checkpoints": {"tiny": {"model": "none"}}}
     plain = fingerprints(parse(Study, values, "a"))
     other = fingerprints(parse(Study, values | {"dictionary": {"fold": ["case"]}}, "a"))
-    assert {name for name in plain if plain[name] != other[name]} == {"dictionary", "counts"}
+    assert {name for name in plain if plain[name] != other[name]} == {"dictionary", "counts", "uncertainty"}

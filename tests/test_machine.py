@@ -155,3 +155,10 @@ def test_adaptive__processes_come_with_the_work() -> None:
         assert workers.slots == 1
         keys = [Key("stage", (str(i),)) for i in range(16)]
         assert 2 in {workers.slots for _ in workers.map(tasks.wait, keys, 3)}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "deploy").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_deploy__machine_files_are_valid(path: Path) -> None:
+    assert files.load_machine(str(path)).memory_bytes > 0

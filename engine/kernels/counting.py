@@ -111,7 +111,7 @@ def _by_type(
     kept = rank < ranks
     if not kept.all():
         types, translation, rank = types[kept], translation[kept], rank[kept]
-    if (np.diff(types) < 0).any():
+    if (types[1:] < types[:-1]).any():
         order = np.argsort(types, kind="stable")
         types, translation, rank = types[order], translation[order], rank[order]
     return types, translation, rank
