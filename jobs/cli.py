@@ -28,7 +28,7 @@ from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
 from jobs.sweep import sweep
 from schemas.errors import ColignError
-from schemas.machine import Machine
+from schemas.machine import QUEUED, Machine
 from schemas.study import Study
 from schemas.task import Record
 
@@ -261,6 +261,8 @@ app.command("dictionary")(make_dictionary)
 
 def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:
     """Run a study with a progress bar on standard error."""
+    if machine.type in QUEUED:
+        err.print(f"waiting for a first worker of type {machine.type}; Ctrl-C gives up")
     with create(machine) as workers, progress() as watch:
         return run(study, layout, workers, machine.memory_bytes, watch, grow=grow)
 

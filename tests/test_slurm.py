@@ -1,0 +1,116 @@
+"""A study on SLURM itself: its daemons run here as one node, from Debian's slurm-wlm and munge."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import crash
+from tests.oracles.vectors import save_bert
+from tests.small_study import SmallStudy, Terminal, call
+
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="starting SLURM's daemons takes root"),
+    pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason="needs the packages slurm-wlm and munge"),
+]
+
+CONFIGURATION = """\
+ClusterName=colign
+SlurmctldHost={host}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+StateSaveLocation={folder}
+SlurmdSpoolDir={folder}
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+ReturnToService=2
+SwitchType=switch/none
+NodeName={host} CPUs={cores} RealMemory={memory} State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "SLURM did not start"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("slurm")
+    folder.chmod(0o700)
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("", 0))
+            ports.append(free.getsockname()[1])
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 * 3 // 4
+    host = socket.gethostname().partition(".")[0]
+    names = {"folder": folder, "host": host, "ports": ports, "memory": memory, "cores": os.cpu_count()}
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(**names))
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o400)
+    log = (folder / "log").open("w")
+    paths = {name: f"{folder}/munge.{name}" for name in ("socket", "pid", "seed", "log")}
+    commands = [
+        ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={paths['socket']}",
+         f"--pid-file={paths['pid']}", f"--seed-file={paths['seed']}", f"--log-file={paths['log']}"],
+        ["slurmctld", "-D", "-c"],
+        ["slurmd", "-D"],
+    ]  # fmt: skip
+    running = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SLURM_CONF", f"{folder}/slurm.conf")
+        try:
+            for command in commands:
+                running.append(subprocess.Popen(command, stdout=log, stderr=log))
+                wait_for(lambda: Path(paths["socket"]).exists(), 20)
+            wait_for(
+                lambda: "idle" in subprocess.run(["sinfo"], capture_output=True, text=True, check=False).stdout, 60
+            )
+            yield
+        finally:
+            for process in reversed(running):
+                process.kill()
+                process.wait()
+            log.close()
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("how", [{"workers": 2}, {"workers": 2, "processes": 2}, {"adaptive": {"maximum": 2}}])
+def test_run__on_slurm_equals_this_process(
+    how: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = SmallStudy(tmp_path / "study", save_bert(tmp_path / "model", positions=64))
+    monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)
+    assert call(monkeypatch, "run", study.file, "--out", tmp_path / "here") == 0
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+    machine = study.machine(type="slurm", memory=1, walltime="00:10:00", log_directory=str(tmp_path / "logs"), **how)
+    colign = Terminal(monkeypatch, capsys)
+    colign("run", study.file, "--out", tmp_path / "there", "--machine", machine)
+    crash.assert_equal(tmp_path / "there", tmp_path / "here")
+    assert list((tmp_path / "logs").iterdir()), "no job has run"
+    left = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout
+    assert "RUNNING" not in left
