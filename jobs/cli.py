@@ -11,6 +11,7 @@ import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from engine import lease
 from engine.workers.create import create
 from jobs import clustering, convert, demo, files, link, linking, sizes, stages, vectors, verify
 from jobs.calign import calign_of
@@ -54,10 +55,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 
 @app.command("run")
-def run_study(study: StudyPath, out_dir: Out = None, machine: MachineFile = None, grow: Grow = False) -> None:
+def run_study(
+    study: StudyPath,
+    out_dir: Out = None,
+    machine: MachineFile = None,
+    grow: Grow = False,
+    take_over: Annotated[bool, typer.Option("--take-over", help="Take the directory from a run that is gone.")] = False,
+) -> None:
     """Run a study; what is done already is kept, so running again goes on where it stopped."""
     loaded, layout = files.load_study(study, out_dir)
-    results = execute(loaded, layout, files.load_machine(machine), grow=grow)
+    results = execute(loaded, layout, files.load_machine(machine), grow=grow, take_over=take_over)
     report(results, loaded, layout)
 
 
@@ -222,7 +229,10 @@ def verify_study(
             seed=seed,
             watch=lambda words, at, total: shown.update(bar, description=words, completed=at, total=total),
         )
-    taken = verify.take_back(context, planned, done, found) if repair else []
+    taken = []
+    if repair:
+        with lease.held(layout.lease):
+            taken = verify.take_back(context, planned, done, found)
     damaged = {why: [str(key) for key in keys] for why, keys in found.damaged.items()}
     if as_json:
         numbers = {"bytes": found.nbytes, "equal": found.equal, "close": found.close}
@@ -259,12 +269,14 @@ app.command("sweep")(sweep)
 app.command("dictionary")(make_dictionary)
 
 
-def execute(study: Study, layout: Layout, machine: Machine, *, grow: bool = False) -> xr.DataTree:
+def execute(
+    study: Study, layout: Layout, machine: Machine, *, grow: bool = False, take_over: bool = False
+) -> xr.DataTree:
     """Run a study with a progress bar on standard error."""
     if machine.type in QUEUED:
         err.print(f"waiting for a first worker of type {machine.type}; Ctrl-C gives up")
     with create(machine) as workers, progress() as watch:
-        return run(study, layout, workers, machine.memory_bytes, watch, grow=grow)
+        return run(study, layout, workers, machine.memory_bytes, watch, grow=grow, take_over=take_over)
 
 
 def report(results: xr.DataTree, study: Study, layout: Layout) -> None:

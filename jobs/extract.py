@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from engine import store
+from engine import lease, store
 from engine.activations import open_activations
 from engine.model.shape import describe
 from engine.records import read_records
@@ -167,7 +167,7 @@ def extract_vectors(
 def extract_into(place: str, study: Study, limits: Machine, *, grow: bool = False) -> int:
     """Write the word vectors of a study without pairs; returns the projected peak of a worker in bytes."""
     layout = Alone(f"{place.removesuffix('.zarr')}.text", place)
-    with create(limits) as workers, progress() as watch:
+    with lease.held(layout.lease), create(limits) as workers, progress() as watch:
         context, sizes, plan, done = prepare(
             files.in_stored_order(study, layout), layout, workers, limits.memory_bytes, grow=grow
         )

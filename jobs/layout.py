@@ -35,6 +35,11 @@ class Layout:
         return join(self.root, "figures", name)
 
     @property
+    def lease(self) -> str:
+        """Who works in the directory."""
+        return join(self.root, "lease.json")
+
+    @property
     def corpus(self) -> str:
         """CORPUS dataset."""
         return join(self.root, "corpus.zarr")

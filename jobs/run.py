@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from engine import concepts, paths, results, store
+from engine import concepts, lease, paths, results, store
 from engine.records import delete_record, read_records
 from engine.sentences import compare_files
 from engine.workers.protocol import Workers
@@ -49,6 +49,7 @@ def run(
     watch: Watch = lambda _: None,
     *,
     grow: bool = False,
+    take_over: bool = False,
 ) -> xr.DataTree:
     """Bring a study to its end, doing only what no record says is done; returns the results, which are also written.
 
@@ -61,14 +62,27 @@ def run(
     grow
         Whether the text may have got more sentences, and the study other languages, layers, selection or settings of
         later stages. Vectors that are stored are kept; what depends on the change is done again.
+    take_over
+        Whether to take the directory from another run, which then ends with an error.
 
     Raises
     ------
     InputError
-        The study directory was made with other settings or another text, or the plan exceeds memory or disk.
+        The study directory was made with other settings or another text, another run works in it, or the plan exceeds
+        memory or disk.
     TaskError
         A task failed; everything finished before stays.
     """
+    with lease.held(layout.lease, take_over=take_over) as check:
+
+        def watched(event: Event) -> None:
+            check()
+            watch(event)
+
+        return _run(study, layout, workers, memory, watched, grow=grow)
+
+
+def _run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watch, *, grow: bool) -> xr.DataTree:
     study = files.in_stored_order(study, layout)
     context, text, plan, done = prepare(study, layout, workers, memory, grow=grow)
     if are_current(study, layout) and text.selected and not any(stages.missing(stage, set(done)) for stage in plan):
