@@ -12,6 +12,7 @@ from engine.sentences import compare_files
 from engine.workers.protocol import Workers
 from jobs import files, stages, tasks, vectors
 from jobs.derive import are_current, derive
+from jobs.environment import check_workers
 from jobs.figures import write_figures
 from jobs.layout import Layout
 from jobs.plan import check_budget
@@ -68,8 +69,8 @@ def run(
     Raises
     ------
     InputError
-        The study directory was made with other settings or another text, another run works in it, or the plan exceeds
-        memory or disk.
+        The study directory was made with other settings or another text, another run works in it, workers differ, or
+        the plan exceeds memory or disk.
     TaskError
         A task failed; everything finished before stays.
     """
@@ -79,6 +80,7 @@ def run(
             check()
             watch(event)
 
+        check_workers(workers, study, layout)
         return _run(study, layout, workers, memory, watched, grow=grow)
 
 

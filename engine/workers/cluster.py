@@ -122,6 +122,9 @@ class ClusterWorkers:
                 sleep(_LOOK)
         return []
 
+    def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        return dict(self._client.run(function, *args, on_error="return"))
+
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         waiting = iter(keys)
         running: dict[Future, Key] = {}

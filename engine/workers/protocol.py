@@ -50,6 +50,9 @@ class Workers(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        """function(*args), or the error that it raises, in every process but this one, by the process's name."""
+
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         """Yield (key, function(key, *args)) as tasks end, in any order. Keys are taken as workers come free.
 

@@ -42,6 +42,9 @@ class SerialWorkers:
         self._limits.restore_original_limits()
         sys.setswitchinterval(self._switch)
 
+    def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        return {}
+
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         for key in keys:
             yield key, _call(key, function, key, *args)

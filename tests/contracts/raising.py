@@ -19,6 +19,9 @@ class RaisingWorkers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        return {}
+
     def map(self, function: Callable[..., Any], keys: Sequence[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         raise AssertionError(f"asked to map {len(keys)} tasks, {keys[0]} first")
 

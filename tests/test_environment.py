@@ -1,0 +1,78 @@
+"""What is compared before work starts, in one table of what differs."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import environment, lease
+from engine.workers.cluster import ClusterWorkers
+from engine.workers.serial import SerialWorkers
+from jobs import files
+from jobs.environment import check_workers
+from jobs.layout import Layout
+from schemas.errors import InputError
+from schemas.machine import Machine
+from schemas.study import Study
+from tests.small_study import SmallStudy
+
+
+class Others(SerialWorkers):
+    """Workers that bring what a test says."""
+
+    def __init__(self, *changes: dict[str, str] | Exception) -> None:
+        super().__init__()
+        self.changes = changes
+
+    def each(self, function: Any, *args: Any) -> dict[str, Any]:
+        return {
+            f"tcp://{number}": change if isinstance(change, Exception) else function(*args) | change
+            for number, change in enumerate(self.changes)
+        }
+
+
+@pytest.fixture
+def studied(tmp_path: Path, bert: str) -> tuple[Study, Layout]:
+    return files.load_study(str(SmallStudy(tmp_path, bert).file))
+
+
+def test_check__workers_of_this_computer_are_alike(studied: tuple[Study, Layout]) -> None:
+    with lease.held(studied[1].lease), ClusterWorkers(Machine(type="local", workers=2, memory=1)) as workers:
+        assert len({found["colign"] for found in workers.each(environment.describe, "", "", []).values()}) == 1
+        assert os.getpid() not in workers.each(os.getpid).values()
+        check_workers(workers, *studied)
+        assert [path.name for path in Path(studied[1].root).iterdir()] == ["lease.json"]
+
+
+def test_check__everything_that_differs_is_in_one_table(studied: tuple[Study, Layout]) -> None:
+    study, layout = studied
+    text = study.corpus.files["de"]
+    gpu = {"GPUs": "NVIDIA H100"}  # which the process that hands out tasks need not have
+    with lease.held(layout.lease):
+        check_workers(Others(gpu, gpu), *studied)
+        with pytest.raises(InputError) as found:
+            check_workers(Others(gpu, gpu | {"numpy": "1.0", text: "is missing"}, {"numpy": "1.0"}), *studied)
+    lines = str(found.value).splitlines()
+    here = environment._version("numpy")
+    assert lines[1:-1] == [
+        f"  numpy: {here} here, 1.0 on 2 of 3 workers (tcp://1, tcp://2)",
+        "  GPUs: NVIDIA H100 on the first worker, none on 1 of 3 workers (tcp://2)",
+        f"  {text}: is there here, is missing on 1 of 3 workers (tcp://1)",
+    ]
+    assert "install the same packages on all of them, and mount" in lines[-1]
+
+
+def test_check__a_worker_without_colign_is_named(studied: tuple[Study, Layout]) -> None:
+    missing = ModuleNotFoundError("No module named 'engine'")
+    with pytest.raises(InputError, match=r"1 of 2 workers cannot run Colign \(tcp://1: ModuleNotFoundError: No module"):
+        check_workers(Others({}, missing), *studied)
+
+
+def test_describe__a_directory_of_the_same_name_elsewhere_is_told_apart(tmp_path: Path) -> None:
+    path = str(tmp_path / "lease.json")
+    with lease.held(path):
+        assert environment.describe(str(tmp_path), path, [])[str(tmp_path)].startswith("is there, of lease ")
+    assert environment.describe(str(tmp_path), path, [])[str(tmp_path)] == "another place, or not mounted"
+    closed = environment._access("/proc/nowhere", "/proc/self/status")
+    assert closed.startswith("cannot be written (")
