@@ -40,12 +40,12 @@ def killer(seed: int, pause: float, most: int = 2) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("processes", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
-def test_cluster__dask_equals_serial(processes: int, tmp_path: Path) -> None:
+def test_cluster__dask_equals_serial(processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, wanted = stored(tmp_path, blobs(500, 8, 9, layers=2, seed=5), KS), settings(KS, seeding="k-means||")
     expected = clustered(task, wanted)
     with ClusterWorkers(Machine(type="local", workers=processes, memory=1, retries=3)) as workers:
         assert_same(clustered(task, wanted, workers), expected)
-        workers.memory = 30_000
+        monkeypatch.setattr(ClusterWorkers, "memory", 30_000)
         assert_same(clustered(task, wanted, workers), expected)
 
 
