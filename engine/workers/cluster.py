@@ -123,7 +123,8 @@ class ClusterWorkers:
         return []
 
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
-        return dict(self._client.run(function, *args, on_error="return"))
+        found = self._client.run(function, *args, on_error="return")
+        return {worker: value for worker, value in found.items() if not isinstance(value, OSError)}  # lost on the way
 
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         waiting = iter(keys)
