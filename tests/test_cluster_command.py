@@ -22,6 +22,8 @@ from tests import crash
 from tests.small_study import call
 from tests.test_concepts import blobs, write
 
+pytestmark = pytest.mark.usefixtures("wide")
+
 TOKENS, HIDDEN, LAYERS, SHARD = 400, 8, 3, 64
 ABSENT = [7, 150, TOKENS - 1]
 
@@ -48,12 +50,6 @@ def make(path: Path, vectors: np.ndarray) -> str:
 @pytest.fixture
 def stored(tmp_path: Path, vectors: np.ndarray) -> str:
     return make(tmp_path / "de.zarr", vectors)
-
-
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
 
 
 def found(path: object) -> xr.Dataset:
