@@ -78,6 +78,12 @@ def held(path: str, *, take_over: bool = False) -> Iterator[Callable[[], None]]:
                 os.rmdir(folder)
 
 
+def holder(path: str) -> dict[str, Any] | None:
+    """The lease of who works in a folder: owner, host, process, since (seconds since the epoch); None for nobody."""
+    found = _read(path)
+    return found if found is not None and _holds(found) else None
+
+
 def _new() -> dict[str, Any]:
     now = time.time()
     return {

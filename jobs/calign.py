@@ -11,6 +11,7 @@ from rich.table import Table
 
 from engine import store
 from jobs import options
+from jobs.arguments import Json
 from jobs.options import Compared, columns_table, percent
 from jobs.progress import out, print_json
 from jobs.show import AlignedPair, largest_pairs
@@ -40,7 +41,7 @@ def calign_of(
     draws: options.Draws = 0,
     seed: options.Seed = 0,
     out_path: options.OutPath = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """CALIGN: the share of concepts whose words translate into one concept of the other side, layer by layer.
 

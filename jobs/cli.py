@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,19 +11,20 @@ import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from engine import lease
+from engine import lease, ledger
+from engine.workers.attempts import name_tasks_in_logs
 from engine.workers.create import create
-from jobs import clustering, convert, demo, files, link, linking, sizes, stages, vectors, verify
+from jobs import clustering, convert, demo, files, link, linking, sizes, stages, status, verify
+from jobs.arguments import Json, MachineFile, Out, StudyPath
 from jobs.calign import calign_of
 from jobs.cluster import assign_vectors, cluster_vectors
 from jobs.colap import colap_of
-from jobs.derive import are_current
 from jobs.describe import describe_concepts
 from jobs.dictionary import make_dictionary
 from jobs.extract import extract_vectors
 from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, links_table, rows, size
-from jobs.progress import err, out, print_json, progress
+from jobs.progress import Printed, err, out, print_json, progress
 from jobs.run import check_text, records, run
 from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
@@ -31,7 +32,6 @@ from jobs.sweep import sweep
 from schemas.errors import ColignError
 from schemas.machine import QUEUED, Machine
 from schemas.study import Study
-from schemas.task import Record
 
 app = typer.Typer(
     help="Measure whether a multilingual model keeps the same concepts for different languages.",
@@ -42,16 +42,10 @@ app = typer.Typer(
 _LAYERS_WITH_DECIMALS = 7
 """More layers than this are printed as whole per cents, so that a line fits 80 columns."""
 
-StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or the directory of a study.")]
-Out = Annotated[str | None, typer.Option("--out", "-o", help="Study directory (default: beside the study file).")]
-MachineFile = Annotated[
-    str | None, typer.Option("--machine", "-m", help="Machine file (YAML) (default: this process).")
-]
 Grow = Annotated[
     bool,
     typer.Option("--grow", help="Take up more sentences, languages, layers or another selection; vectors are kept."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 @app.command("run")
@@ -115,40 +109,6 @@ def plan(
             if sizes.offloaded(task):
                 out.print(f"{task.model}: its weights exceed the room for them and are read again in every pass")
     check_budget(planned, done, limits.memory_bytes, layout)
-
-
-@app.command()
-def status(study: StudyPath, out_dir: Out = None, as_json: Json = False) -> None:
-    """Say what of a study is done, how long it took and how much memory it used."""
-    loaded, layout = files.load_study(study, out_dir)
-    context = stages.context(loaded, layout, 1, Machine().memory_bytes)
-    done, _ = records(context)
-    text = read_text(loaded, layout, done)
-    planned = stages.stages(context, text, Machine().memory_bytes)
-    found: list[dict[str, int | str | float]] = []
-    for row, stage in zip(rows(planned, done), planned, strict=True):
-        finished = [done[str(key)] for key in stage.keys if str(key) in done]
-        found.append(
-            {
-                **row,
-                "seconds": round(busy_seconds(finished), 1),
-                "peak_memory": max((r.peak_memory for r in finished), default=0),
-            }
-        )
-    extracted = vectors.outcomes(done.values())
-    complete = all(row["tasks"] == row["done"] for row in found) and are_current(loaded, layout)
-    if as_json:
-        work = vectors.totals(extracted)
-        print_json({"directory": layout.root, "complete": complete, "stages": found, "extraction": work})
-        return
-    table = Table("stage", "tasks", "done", "seconds", "peak of a worker", title=layout.root)
-    for line in found:
-        cells = (str(line[name]) for name in ("stage", "tasks", "done", "seconds"))
-        table.add_row(*cells, size(float(line["peak_memory"])))
-    out.print(table)
-    if extracted:
-        out.print(f"activations: {vectors.limit(extracted)}", soft_wrap=True)
-    out.print("complete" if complete else f"not complete: colign run {study} goes on")
 
 
 @app.command()
@@ -255,6 +215,7 @@ def verify_study(
         raise typer.Exit(1)
 
 
+app.command("status")(status.status)
 app.command("extract")(extract_vectors)
 app.command("link")(link.link_words)
 app.command("aer")(link.compare_links)
@@ -275,8 +236,13 @@ def execute(
     """Run a study with a progress bar on standard error."""
     if machine.type in QUEUED:
         err.print(f"waiting for a first worker of type {machine.type}; Ctrl-C gives up")
-    with create(machine) as workers, progress() as watch:
-        return run(study, layout, workers, machine.memory_bytes, watch, grow=grow, take_over=take_over)
+    began = time.time()
+    with create(machine) as workers, progress(workers) as watch:
+        results = run(study, layout, workers, machine.memory_bytes, watch, grow=grow, take_over=take_over)
+    attempts = ledger.load(layout.ledger, layout.journal)
+    if attempts is not None and (attempts.started >= began).any():
+        err.print(status.summary(attempts.isel(attempt=attempts.started >= began)))
+    return results
 
 
 def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
@@ -316,16 +282,6 @@ def report(results: xr.DataTree, study: Study, layout: Layout) -> None:
     )
 
 
-def busy_seconds(records: Sequence[Record]) -> float:
-    """Seconds in which at least one of some tasks was being done."""
-    total = until = 0.0
-    for record in sorted(records, key=lambda r: r.started):
-        end = record.started + record.seconds
-        total += max(0.0, end - max(until, record.started))
-        until = max(until, end)
-    return total
-
-
 def print_text(text: Text) -> None:
     """Print the sizes of a text (as Tables 3 to 5 of the paper)."""
     table = Table("language", "sentences", "tokens", "types", "selected tokens", "selected types", title="text")
@@ -358,7 +314,8 @@ def print_stages(found: list[dict[str, int | str]], memory: str) -> None:
 
 def main() -> None:
     """Run a command; errors that the user can act upon are one message and an exit code, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", handlers=[Printed()])
+    name_tasks_in_logs()
     try:
         app()
     except ColignError as error:

@@ -21,6 +21,7 @@ from engine.exchange.stream import kind
 from engine.records import read_records
 from engine.workers.create import create
 from jobs import clustering, files, tasks
+from jobs.arguments import Json, MachineFile
 from jobs.describe import describe_concepts
 from jobs.extract import ALL, TEXT, extract_into, study_of
 from jobs.plan import clustering_table, size
@@ -34,10 +35,6 @@ from schemas.parse import parse
 from schemas.study import Concepts, digest
 from schemas.task import Key
 
-MachineFile = Annotated[
-    str | None, typer.Option("--machine", "-m", help="Machine file (YAML) (default: this process).")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 _NONE = Concepts()
 _GLANCE = 64
 """Vectors of each layer that are looked at."""
@@ -163,7 +160,7 @@ def _cluster(
     done = {name for name, record in read_records(records).items() if record.fingerprint == fingerprint}
     left = [layer for layer in layers if str(Key("concepts", (*task.part, str(layer)))) not in done]
     finished = len(layers) - len(left)
-    with create(limits) as workers, progress() as watch:
+    with create(limits) as workers, progress(workers) as watch:
 
         def say(words: str = "") -> None:
             watch(Event("concepts", finished, len(layers), words))

@@ -11,6 +11,7 @@ import xarray as xr
 
 from engine import colap, store
 from jobs import files, options
+from jobs.arguments import Json
 from jobs.options import columns_table, is_study, percent
 from jobs.progress import out, print_json
 from jobs.sides import Side, open_side
@@ -43,7 +44,7 @@ def colap_of(
     draws: options.Draws = 0,
     seed: options.Seed = 0,
     out_path: options.OutPath = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """COLAP: the share of concepts of mixed text that hold words of several languages, layer by layer."""
     sides, base = _sides(inputs, layer, k, starts)

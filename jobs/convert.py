@@ -18,6 +18,7 @@ from engine.exchange.conceptx import export_conceptx, import_conceptx, vocab_of
 from engine.exchange.neurox_hdf5 import export_neurox_hdf5, import_neurox_hdf5
 from engine.exchange.neurox_json import export_neurox_json, import_neurox_json
 from engine.exchange.stream import Exchanged, Watch, kind
+from jobs.arguments import Json
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import CONCEPTS
 from schemas.dataset import Schema
@@ -75,7 +76,6 @@ Vocab = Annotated[
     typer.Option(help="conceptx: file of the keys (default: the name of FILE with «vocab» in place of «point»)."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def export_file(

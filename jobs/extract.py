@@ -167,7 +167,7 @@ def extract_vectors(
 def extract_into(place: str, study: Study, limits: Machine, *, grow: bool = False) -> int:
     """Write the word vectors of a study without pairs; returns the projected peak of a worker in bytes."""
     layout = Alone(f"{place.removesuffix('.zarr')}.text", place)
-    with lease.held(layout.lease), create(limits) as workers, progress() as watch:
+    with lease.held(layout.lease), create(limits) as workers, progress(workers) as watch:
         context, sizes, plan, done = prepare(
             files.in_stored_order(study, layout), layout, workers, limits.memory_bytes, grow=grow
         )

@@ -49,6 +49,16 @@ class Layout:
         """Results tree."""
         return join(self.root, "results.zarr")
 
+    @property
+    def ledger(self) -> str:
+        """LEDGER dataset: attempts at tasks, of all runs."""
+        return join(self.root, "ledger.zarr")
+
+    @property
+    def journal(self) -> str:
+        """Folder of what the run at work has not brought into the ledger yet."""
+        return join(self.root, "journal")
+
     def selection(self, language: str) -> str:
         """SELECTION dataset of a language."""
         return join(self.root, "selections", f"{language}.zarr")

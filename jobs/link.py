@@ -18,8 +18,9 @@ from engine.kernels.agreement import Agreement, agreement
 from engine.links import Pair, memory_needed, sample, sample_size, train
 from engine.sentences import read_sentences
 from jobs import files
+from jobs.arguments import Json
 from jobs.clustering import PROCESS
-from jobs.convert import Force, Json, check_out
+from jobs.convert import Force, check_out
 from jobs.linking import named_pair
 from jobs.plan import size
 from jobs.progress import out, print_json

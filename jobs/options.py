@@ -60,7 +60,6 @@ Draws = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the draws.")]
 OutPath = Annotated[str | None, typer.Option("--out", "-o", metavar="X.zarr", help="xarray dataset to write.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 @dataclass(frozen=True)

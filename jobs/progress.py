@@ -2,34 +2,89 @@
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
+from rich.text import Text
 
+from engine.workers.protocol import Usage, Workers
+from jobs.plan import size
 from jobs.run import Event, Watch
 
 out = Console(markup=False, emoji=False)  # words and paths may look like either
 err = Console(stderr=True, markup=False, emoji=False)
 
 
+class Printed(logging.Handler):
+    """Log lines on standard error, above bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(self.format(record), soft_wrap=True, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    """Tasks a second, or seconds a task."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
+
+
+class _Bars(Progress):
+    """A bar for each stage, and below them what the workers are busy with."""
+
+    def __init__(self, workers: Workers | None) -> None:
+        self._workers = workers
+        columns = [
+            TextColumn("{task.description}", table_column=Column(min_width=12)), BarColumn(20), MofNCompleteColumn(),
+            _Rate(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        ]  # fmt: skip
+        super().__init__(*columns, console=err)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        if self._workers is not None and not self.finished:
+            with contextlib.suppress(OSError):  # a scheduler that does not answer
+                yield Text(usage_line(self._workers.usage()))
+
+
+def usage_line(usage: Usage) -> str:
+    """What workers are busy with, for people.
+
+    Examples
+    --------
+    >>> usage_line(Usage(2, 1, 3 * 2**29, 2**32, "http://127.0.0.1:8787/status"))
+    '2 workers, 1 at work, 1.5 GiB of 4.0 GiB; http://127.0.0.1:8787/status'
+    """
+    many = "1 worker" if usage.workers == 1 else f"{usage.workers} workers"
+    page = f"; {usage.dashboard}" if usage.dashboard else ""
+    return f"{many}, {usage.busy} at work, {size(usage.memory)} of {size(usage.limit)}{page}"
+
+
 @contextlib.contextmanager
-def progress() -> Iterator[Watch]:
+def progress(workers: Workers | None = None) -> Iterator[Watch]:
     """A bar for each stage; a note stays until the next. Ctrl-C ends with exit code 130 and says how to go on."""
-    columns = [
-        TextColumn("{task.description}", table_column=Column(min_width=12)), BarColumn(20), MofNCompleteColumn(),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-    ]  # fmt: skip
-    with Progress(*columns, console=err) as shown:
+    with _Bars(workers) as shown:
         bars: dict[str, Any] = {}
 
         def watch(event: Event) -> None:
             if event.stage not in bars:
-                bars[event.stage] = shown.add_task(event.stage, total=event.total, note="")
+                bars[event.stage] = shown.add_task(event.stage, total=event.total, completed=event.done, note="")
             bar = bars[event.stage]
             shown.update(bar, completed=event.done)
             if event.note:

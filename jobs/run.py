@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from engine import concepts, lease, paths, results, store
+from engine import concepts, lease, ledger, paths, results, store
 from engine.records import delete_record, read_records
 from engine.sentences import compare_files
 from engine.workers.protocol import Workers
@@ -74,10 +74,14 @@ def run(
     TaskError
         A task failed; everything finished before stays.
     """
-    with lease.held(layout.lease, take_over=take_over) as check:
+    with (
+        lease.held(layout.lease, take_over=take_over) as check,
+        ledger.kept(layout.ledger, layout.journal, workers, vectors.work_of, check) as book,
+    ):
 
         def watched(event: Event) -> None:
             check()
+            book.at(event.stage, event.done, event.total, event.note)
             watch(event)
 
         check_workers(workers, study, layout)

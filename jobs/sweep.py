@@ -12,6 +12,7 @@ from rich.table import Table as Printed
 from engine import calign, colap, results, store
 from engine.exchange import dictionaries
 from jobs import files, options
+from jobs.arguments import Json
 from jobs.colap import mixed
 from jobs.derive import counted
 from jobs.layout import Layout
@@ -52,7 +53,7 @@ def sweep(
     preset: options.Preset = None,
     n_best: options.NBest = None,
     settings: options.Settings = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """CALIGN or COLAP over a grid of definitions, one dataset with a dimension for each; what is not swept stays."""
     grids = _grids(by)

@@ -11,7 +11,7 @@ from engine.workers.protocol import Workers
 from jobs.tasks import Outcome, Part, Vectors, perform_shards
 from schemas.corpus import SELECTION
 from schemas.errors import InputError
-from schemas.task import Key, Record
+from schemas.task import Attempt, Key, Record
 
 _TASKS_A_WORKER = 8
 """Tasks that each worker gets at least while shards suffice: enough for an even load."""
@@ -232,6 +232,14 @@ def totals(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds in each part of the work, and bytes stored, of some shards together."""
     seconds = {part: sum(outcome["seconds"][name] for outcome in outcomes) for name, part in _WORK.items()}
     return {**seconds, "bytes": sum(outcome["bytes"] for outcome in outcomes)}
+
+
+def work_of(attempt: Attempt, result: Any) -> dict[str, float]:
+    """Seconds in each part of the work of an attempt that wrote vectors."""
+    if not attempt.key.startswith("activations/"):
+        return {}
+    seconds = totals([outcome for outcome in result if "seconds" in outcome])
+    return {part: seconds[part] for part in _WORK.values()}
 
 
 def limit(outcomes: Sequence[Mapping[str, Any]]) -> str:

@@ -73,7 +73,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def content(root: Path, *, metadata: bool = False) -> dict[str, bytes]:
     """Bytes of every stored chunk, and of Zarr's metadata where wanted; records, figures and frozen settings aside."""
-    aside = ("records", "figures", "study.yaml")
+    aside = ("records", "figures", "study.yaml", "ledger.zarr", "journal")
     return {
         name: path.read_bytes()
         for path in _files(root)

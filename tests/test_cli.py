@@ -15,7 +15,7 @@ from tests.small_study import SmallStudy, call
 HELP = {
     "run": "Run a study; what is done already is kept",
     "plan": "Print tasks, disk and memory of a study before anything runs",
-    "status": "Say what of a study is done",
+    "status": "Say how far a study is, what is being done",
     "show": "Print the largest aligned pairs of concepts",
     "demo": "The paper in miniature",
     "schema": "Print the JSON Schema of the study file",

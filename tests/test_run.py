@@ -26,6 +26,7 @@ from schemas.errors import InputError
 from schemas.machine import Machine
 from schemas.study import Study
 from tests.contracts.raising import RaisingWorkers
+from tests.crash import content
 from tests.oracles import metrics
 from tests.oracles.vectors import save_bert, save_mt5, save_xlmr
 
@@ -74,16 +75,6 @@ def run_study(path: str, out: Path, workers: Workers | None = None) -> tuple[Stu
     with workers or SerialWorkers(memory=MEMORY) as entered, pytest.MonkeyPatch.context() as patched:
         patched.setattr("jobs.run.write_figures", lambda *_: None)  # seconds; tests/test_figures.py draws them
         return study, layout, run(study, layout, entered, MEMORY)
-
-
-def content(root: Path) -> dict[str, bytes]:
-    """Bytes of every stored chunk and of every array's metadata, by path; provenance and records aside."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if path.is_file() and not name.startswith(("records", "figures", "study.yaml")) and path.name != "zarr.json":
-            found[name] = path.read_bytes()
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,36 @@
 """Dask workers, whoever starts them: tasks in any order, results in the order of their keys."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import replace
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
-from dask.distributed import Future, LocalCluster, WorkerPlugin, as_completed, wait
+from dask.distributed import Future, LocalCluster, WorkerPlugin, as_completed, get_worker, wait
 from threadpoolctl import threadpool_limits
 
 from engine.workers import launch
-from engine.workers.protocol import Held, failed
+from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs, step_of
+from engine.workers.protocol import Held, Observer, Usage, failed, ignored
 from schemas.errors import ColignError, InputError
 from schemas.machine import QUEUED, Machine
-from schemas.task import Key
+from schemas.task import Attempt, Key
 
 _ANSWER = "30s"
 """Longest wait for a scheduler to answer."""
 
 _LOOK = 2.0
 """Seconds after which lost processes are looked for."""
+
+_LOGGERS = ("engine", "jobs")
+"""Packages whose log is handed on from workers to this process."""
+
+_TOPIC = "colign-attempts"
+"""Topic under which workers tell of attempts."""
 
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
@@ -37,6 +46,8 @@ class ClusterWorkers:
         self._cluster: Any = None
         self._ended = Event()
         self._seen: tuple[float, int] = (-_LOOK, 0)
+        self._used: tuple[float, Usage] | None = None
+        self.observer: Observer = ignored
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Workers are shared: a copy of an estimator that has them uses the same."""
@@ -47,7 +58,10 @@ class ClusterWorkers:
             self._cluster = launch.start(self._machine)
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
-            self._client.register_plugin(_SingleThreadedAlgebra())
+            self._client.register_plugin(_Prepared())
+            self._client.subscribe_topic(_TOPIC, self._told)
+            for name in _LOGGERS:
+                self._client.forward_logging(name, logging.WARNING)
         except (OSError, ValueError) as error:  # no answer; no worker; not an address
             self.__exit__(None, None, None)  # a client left open would stay the one that Dask computes with
             raise InputError(
@@ -103,13 +117,32 @@ class ClusterWorkers:
         """Half of the processes' memory is for held parts, the other half for the work."""
         return self._machine.memory_bytes * self.slots // 2
 
+    def usage(self) -> Usage:
+        if self._used is None or monotonic() - self._used[0] > _LOOK:
+            self._used = monotonic(), self._look()
+        return self._used[1]
+
+    def _look(self) -> Usage:
+        workers = self._client.scheduler_info()["workers"].values()
+        return Usage(
+            len(workers),
+            sum(worker["metrics"].get("executing", 0) > 0 for worker in workers),
+            sum(worker["metrics"].get("memory", 0) for worker in workers),
+            sum(worker["memory_limit"] for worker in workers),
+            self._client.dashboard_link or "",
+        )
+
+    def _told(self, event: tuple[float, dict[str, Any]]) -> None:
+        """An attempt has begun or failed on a worker."""
+        self.observer(Attempt(**event[1]["attempt"]), None)  # beside what Dask adds
+
     @property
     def address(self) -> str:
         """Address of the scheduler."""
         return str(self._client.scheduler.address)
 
     def _submit(self, function: Callable[..., Any], *args: Any) -> Future:
-        return self._client.submit(_guarded, function, *args, pure=False, retries=self._machine.retries)
+        return self._client.submit(function, *args, pure=False, retries=self._machine.retries)
 
     def _share(self, args: Sequence[Any]) -> list[Any]:
         """Send what all tasks need to every process."""
@@ -133,31 +166,33 @@ class ClusterWorkers:
 
         def hand_out() -> None:
             while len(running) < self.slots * _AHEAD and (key := next(waiting, None)) is not None:
-                future = self._submit(function, key, *args)
+                future = self._submit(_attempt, function, key, *args)
                 running[future] = key
                 ended.add(future)
 
         hand_out()
         for future in ended:
             key = running.pop(future)
-            result = _result(key, future)
+            result, attempt = _result(key, future)
+            self.observer(attempt, result)
             hand_out()
             yield key, result
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
-        values = {key: self._submit(load, key) for key in keys} if fits else None
+        values = {key: self._submit(_guarded, load, key) for key in keys} if fits else None
         return Held(tuple(keys), load, values)
 
     def fold(
         self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
     ) -> dict[tuple[str, ...], Any]:
         shared = self._share(args)
+        taken: Attempt | None = None
 
         def submit(key: Key) -> Future:
             if held.values is not None:
-                return self._submit(function, key, held.values[key], *shared)
-            return self._submit(_load_and_call, held.load, function, key, *shared)
+                return self._submit(_step, function, key, held.values[key], *shared)
+            return self._submit(_load_and_step, held.load, function, key, *shared)
 
         folded: dict[tuple[str, ...], Any] = {}
         running: dict[Key, Future] = {}
@@ -173,39 +208,69 @@ class ClusterWorkers:
                 # every process that had what is shared was lost: unlike results, Dask cannot make it again
                 shared = self._share(args)
                 running = {other: submit(other) for other in running}
-            result = _result(key, running.pop(key))
+            result, attempt = _result(key, running.pop(key))
             folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
+            taken = attempt if taken is None else taken + attempt
+        if taken is not None:
+            self.observer(replace(taken, key=step_of(held.keys)), None)
         return folded
 
 
-class _SingleThreadedAlgebra(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
-    """Linear algebra on one thread in every worker process, those that replace killed ones included."""
+class _Prepared(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
+    """Every worker process, those that replace killed ones included: algebra on one thread, tasks named in the log."""
 
-    name = "colign-single-threaded-algebra"
+    name = "colign-prepared"
 
     def setup(self, worker: Any) -> None:
         threadpool_limits(limits=1)
+        name_tasks_in_logs()
 
 
-def _guarded(function: Callable[..., Any], *args: Any) -> Any:
+def _guarded(function: Callable[..., Any], key: Key, *args: Any) -> Any:
     """Errors that a user can act upon are results: trying again would not mend them, so Dask must not retry."""
-    if (broken := next((a for a in args if isinstance(a, ColignError)), None)) is not None:
-        return broken  # a held part that could not be loaded
     try:
-        return function(*args)
+        with logged(key):
+            return function(key, *args)
     except ColignError as error:
         return error
 
 
-def _load_and_call(load: Callable[[Key], Any], function: Callable[..., Any], key: Key, *args: Any) -> Any:
-    return function(key, load(key), *args)
+def _attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, Attempt]:
+    """Do a task; its beginning and its failure are told at once, because its worker may be lost."""
+    watch = Watch(str(key))
+    _tell(watch.begun)
+    try:
+        result = _guarded(function, key, *args)
+    except Exception as error:
+        _tell(watch.ended(error))
+        raise
+    if isinstance(result, ColignError):
+        _tell(watch.ended(result))
+    return result, watch.ended()
+
+
+def _step(function: Callable[..., Any], key: Key, value: Any, *args: Any) -> tuple[Any, Attempt]:
+    """Do one call of a step; calls are many and short, so what they took is told with the result."""
+    watch = Watch(str(key), name_of(function))
+    result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)  # could not be loaded
+    return result, watch.ended()
+
+
+def _load_and_step(load: Callable[[Key], Any], function: Callable[..., Any], key: Key, *args: Any) -> Any:
+    watch = Watch(str(key), name_of(function))
+    result, _ = _step(function, key, _guarded(load, key), *args)
+    return result, watch.ended()
+
+
+def _tell(attempt: Attempt) -> None:
+    get_worker().log_event(_TOPIC, {"attempt": attempt.to_dict()})
 
 
 def _result(key: Key, future: Future) -> Any:
     try:
-        result = future.result()
+        result, attempt = future.result()
     except Exception as error:
         raise failed(key, error) from error
     if isinstance(result, ColignError):
         raise failed(key, result)
-    return result
+    return result, attempt

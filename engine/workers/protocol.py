@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from schemas.errors import ColignError, TaskError
-from schemas.task import Key
+from schemas.task import Attempt, Key
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,30 @@ class Held:
     def of(self, keys: Sequence[Key]) -> "Held":
         """The same data, less some keys."""
         return Held(tuple(keys), self.load, self.values)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What workers are busy with at a moment."""
+
+    workers: int
+    """Processes that there are."""
+    busy: int
+    """Of them at work."""
+    memory: int
+    """Bytes that they hold."""
+    limit: int
+    """Bytes that they may hold."""
+    dashboard: str
+    """Address of Dask's page about them; empty where there is none."""
+
+
+Observer = Callable[[Attempt, Any], None]
+"""Told of an attempt that begins, is done (with its result) or failed."""
+
+
+def ignored(attempt: Attempt, result: Any) -> None:
+    """The observer that does nothing."""
 
 
 class Workers(Protocol):
@@ -43,6 +67,9 @@ class Workers(Protocol):
     @property
     def products(self) -> str:
         """Precision in which clustering may look for candidates, see `engine.backend.products`; changes no result."""
+
+    observer: Observer
+    """Told, from any thread, of every attempt at a task of `map`, and of every `fold` once it is done."""
 
     def __enter__(self) -> Self: ...
 
@@ -69,6 +96,9 @@ class Workers(Protocol):
         self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
     ) -> dict[tuple[str, ...], Any]:
         """For each `part` of the keys, the results of function(key, value, *args) combined in key order."""
+
+    def usage(self) -> Usage:
+        """What the workers are busy with now, or were some seconds ago."""
 
 
 def failed(key: Key, error: BaseException) -> ColignError:

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from threadpoolctl import threadpool_limits
 
-from engine.workers.protocol import Held, failed
+from engine.workers.attempts import Watch, logged, name_of, resident_bytes, step_of
+from engine.workers.protocol import Held, Observer, Usage, failed, ignored
 from schemas.task import Key
 
 _SWITCH = 1e-4
@@ -23,6 +24,7 @@ class SerialWorkers:
 
     def __init__(self, threads: int = 1, memory: int = 2**30, products: str = "auto") -> None:
         self.threads, self.memory, self.products = threads, memory, products
+        self.observer: Observer = ignored
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Workers are shared: a copy of an estimator that has them uses the same."""
@@ -47,7 +49,15 @@ class SerialWorkers:
 
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         for key in keys:
-            yield key, _call(key, function, key, *args)
+            watch = Watch(str(key))
+            self.observer(watch.begun, None)
+            try:
+                result = _call(key, function, key, *args)
+            except Exception as error:
+                self.observer(watch.ended(error.__cause__ or error), None)
+                raise
+            self.observer(watch.ended(), result)
+            yield key, result
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
@@ -60,6 +70,9 @@ class SerialWorkers:
             value = held.values[key] if held.values is not None else _call(key, held.load, key)
             return _call(key, function, key, value, *args)
 
+        if not held.keys:
+            return {}
+        watch = Watch(step_of(held.keys), name_of(function), len(held.keys))
         folded: dict[tuple[str, ...], Any] = {}
         running: deque[tuple[Key, Future[Any]]] = deque()
         for ahead in (*held.keys, *[None] * self.threads):  # a window of parts in memory, folded in key order
@@ -69,11 +82,16 @@ class SerialWorkers:
                 key, future = running.popleft()
                 result = future.result()
                 folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
+        self.observer(watch.ended(), None)
         return folded
+
+    def usage(self) -> Usage:
+        return Usage(1, 1, resident_bytes(), 2 * self.memory, "")
 
 
 def _call(key: Key, function: Callable[..., Any], *args: Any) -> Any:
     try:
-        return function(*args)
+        with logged(key):
+            return function(*args)
     except Exception as error:
         raise failed(key, error) from error

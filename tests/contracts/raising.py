@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from engine.workers.protocol import Held
+from engine.workers.protocol import Held, Observer, Usage, ignored
 from schemas.task import Key
 
 
 class RaisingWorkers:
     threads = 1
     memory = 2**40
+    observer: Observer = staticmethod(ignored)
 
     def __enter__(self) -> Self:
         return self
@@ -32,3 +33,6 @@ class RaisingWorkers:
         self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
     ) -> dict[tuple[str, ...], Any]:
         raise AssertionError(f"asked to fold {len(held.keys)} parts")
+
+    def usage(self) -> Usage:
+        return Usage(0, 0, 0, 0, "")
