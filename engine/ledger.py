@@ -148,7 +148,7 @@ def kept(
         ledger.stop()
         with _warned(path):
             holds()
-            _gather(path, ledger.folder, ledger.rows)
+            _gather(path, folder, ledger.rows)
 
 
 @contextlib.contextmanager
@@ -191,16 +191,17 @@ def _files(folder: str) -> list[str]:
 
 
 def _journals(files: list[str], *, end: bool = False) -> list[Row]:
-    """Rows of journals; at their end also of what they say is running, which is lost."""
+    """Rows of journals; at their end, and first, also of what was running, which is lost unless another row follows."""
     rows: list[Row] = []
+    lost: list[Row] = []
     for file in files:
         content = json.loads(paths.read_text(file) or "[]")
         if isinstance(content, list):
             rows += content
-        elif end:
-            lost = [_lost(Attempt(**one), content["at"]) for one in content["running"]]
-            rows += [{**one.to_dict(), "run": content["run"], "work": {}} for one in lost]
-    return rows
+            continue
+        running = [_lost(Attempt(**one), content["at"]) for one in content["running"]]
+        lost += [{**one.to_dict(), "run": content["run"], "work": {}} for one in running]
+    return lost + rows if end else rows
 
 
 def _lost(attempt: Attempt, at: float) -> Attempt:
@@ -217,7 +218,7 @@ def _joined(stored: xr.Dataset | None, rows: list[Row]) -> xr.Dataset:
     if stored is not None:
         values = {name: np.concatenate([stored[name].values, of]) for name, of in values.items()}
     every = zip(*(values[name] for name in ("started", "run", "key", "step", "process")), strict=True)
-    places = {row: at for at, row in enumerate(every)}  # a journal may have been taken up before
+    places = {row: at for at, row in enumerate(every)}  # of equal ones the last
     order = [places[row] for row in sorted(places)]
     values = {name: of[order] for name, of in values.items()}
     numbers: dict[tuple[str, str], int] = {}

@@ -16,11 +16,19 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.crash", "jobs.cli", "engine.model.encode"])
 
 
-def start(*arguments: object, die_at: int | None = None, count: Path | None = None, err: Path | None = None) -> Any:
+def start(
+    *arguments: object,
+    die_at: int | None = None,
+    count: Path | None = None,
+    err: Path | None = None,
+    slow: tuple[str, float] | None = None,
+) -> Any:
     """Begin a command of `colign`.
 
     Parameters
     ----------
+    slow
+        Task that waits before it begins, and its seconds.
     die_at
         Number of the change of the disk (from 0) before which the process kills itself.
     count
@@ -28,7 +36,7 @@ def start(*arguments: object, die_at: int | None = None, count: Path | None = No
     err
         Takes what the command prints.
     """
-    child = _SERVER.Process(target=_command, args=([*map(str, arguments)], die_at, count, err))
+    child = _SERVER.Process(target=_command, args=([*map(str, arguments)], die_at, count, err, slow))
     child.start()
     return child
 
@@ -90,12 +98,23 @@ def assert_equal(found: Path, expected: Path, *, metadata: bool = True) -> None:
     assert [path for path in _files(found) if "partial" in path.name or "previous" in str(path)] == []
 
 
-def _command(arguments: list[str], die_at: int | None, count: Path | None, err: Path | None) -> None:
+def _command(
+    arguments: list[str], die_at: int | None, count: Path | None, err: Path | None, slow: tuple[str, float] | None
+) -> None:
     import jobs.cli  # noqa: PLC0415  (in the child alone)
     import jobs.run  # noqa: PLC0415
+    import jobs.tasks  # noqa: PLC0415
 
     sys.argv = ["colign", *arguments]
     jobs.run.write_figures = lambda *_: None  # type: ignore[assignment]
+    if slow is not None:
+        perform = jobs.tasks.perform
+
+        def waiting(key: Any, context: Any) -> Any:
+            time.sleep(slow[1] if str(key) == slow[0] else 0)
+            return perform(key, context)
+
+        jobs.tasks.perform = waiting
     sink = os.open(err or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)

@@ -1,5 +1,6 @@
 """Task functions that worker processes can import."""
 
+import logging
 import os
 import pathlib
 import signal
@@ -23,6 +24,15 @@ def slow_first(key: Key) -> int:
 
 def wait(key: Key, seconds: float) -> None:
     time.sleep(seconds)
+
+
+def write(key: Key, folder: str) -> int:
+    (pathlib.Path(folder) / str(key.start)).write_bytes(bytes(10**6))
+    return key.start
+
+
+def warn(key: Key) -> None:
+    logging.getLogger("engine.of-a-test").warning("seen %d", key.start)
 
 
 def bad_input(key: Key) -> int:
@@ -53,6 +63,7 @@ def die_once(key: Key, folder: str) -> int:
     seen = pathlib.Path(folder) / f"{key.start}-{time.time_ns()}"
     seen.touch()
     if key.start == 1 and len(list(pathlib.Path(folder).glob("1-*"))) == 1:
+        time.sleep(0.1)  # else nobody hears that it has begun
         os.kill(os.getpid(), signal.SIGKILL)
     return key.start
 
