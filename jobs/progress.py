@@ -48,16 +48,21 @@ class _Rate(ProgressColumn):
 class _Bars(Progress):
     """A bar for each stage, and below them what the workers are busy with."""
 
+    note = ""
+    """What goes on inside the stage at work."""
+
     def __init__(self, workers: Workers | None) -> None:
         self._workers = workers
         columns = [
             TextColumn("{task.description}", table_column=Column(min_width=12)), BarColumn(20), MofNCompleteColumn(),
-            _Rate(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+            _Rate(), TimeElapsedColumn(), TimeRemainingColumn(),
         ]  # fmt: skip
         super().__init__(*columns, console=err)
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield from super().get_renderables()
+        if self.note:
+            yield Text(self.note)
         if self._workers is not None and not self.finished:
             with contextlib.suppress(OSError):  # a scheduler that does not answer
                 yield Text(usage_line(self._workers.usage()))
@@ -78,20 +83,26 @@ def usage_line(usage: Usage) -> str:
 
 @contextlib.contextmanager
 def progress(workers: Workers | None = None) -> Iterator[Watch]:
-    """A bar for each stage; a note stays until the next. Ctrl-C ends with exit code 130 and says how to go on."""
+    """A bar for each stage, and what goes on in the one at work; its last note stays. Ctrl-C is exit code 130."""
     with _Bars(workers) as shown:
         bars: dict[str, Any] = {}
 
         def watch(event: Event) -> None:
             if event.stage not in bars:
-                bars[event.stage] = shown.add_task(event.stage, total=event.total, completed=event.done, note="")
-            bar = bars[event.stage]
-            shown.update(bar, completed=event.done)
+                end_note()
+                bars[event.stage] = shown.add_task(event.stage, total=event.total, completed=event.done)
+            shown.update(bars[event.stage], completed=event.done)
             if event.note:
-                shown.update(bar, note=event.note)
+                shown.note = f"{event.stage}: {event.note}"
+
+        def end_note() -> None:
+            if shown.note:
+                err.print(shown.note, highlight=False, soft_wrap=True)
+            shown.note = ""
 
         try:
             yield watch
+            end_note()
         except KeyboardInterrupt as stop:
             shown.stop()
             err.print("stopped; finished tasks are kept, run again to go on")
