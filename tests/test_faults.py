@@ -10,10 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from engine import ledger
+from engine.workers.cluster import ClusterWorkers
+from jobs import files
+from jobs.run import run
+from schemas.errors import TaskError
+from schemas.machine import Machine
+from schemas.task import Key
 from tests import crash
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, call
@@ -113,6 +121,45 @@ def test_run__workers_killed_at_random_moments(kills: int, undisturbed: SmallStu
         said = process.communicate()[0]
         assert process.returncode == 0, said[-3000:]
         crash.assert_equal(out, undisturbed.directory, metadata=False)
+
+
+def test_run__a_poisoned_task_ends_the_run_after_its_retries(undisturbed: SmallStudy, tmp_path: Path) -> None:
+    """It fails each time; the other tasks of its stage are done and kept, and once it is mended the study goes on."""
+    out, calls = tmp_path / "out", tmp_path / "calls"
+    calls.mkdir()
+    study, layout = files.load_study(str(undisturbed.file), str(out))
+    with ClusterWorkers(Machine(type="local", workers=2, memory=2, retries=2)) as workers:
+        workers.each(poison, "dictionary/de/en", str(calls))
+        with pytest.raises(TaskError, match=r"dictionary/de/en: ZeroDivisionError: poisoned; all others of its stage"):
+            run(study, layout, workers, 2**31)
+    before = crash.records(out)
+    assert before.keys() == {"corpus", "links/de/en", "links/fr/en", "dictionary/fr/en"}
+    assert len(list(calls.glob("dictionary_de_en*"))) == 1 + 2
+    attempts = ledger.load(layout.ledger, layout.journal)
+    assert attempts is not None
+    failed = attempts.isel(attempt=attempts.state.values == "failed")
+    assert {*failed.key.values} == {"dictionary/de/en"}
+    assert {*failed.note.values} == {"ZeroDivisionError: poisoned"}
+    assert failed.number.values.tolist() == [1, 2, 3]
+    assert crash.run("run", undisturbed.file, "--out", out) == 0
+    assert before.items() <= crash.records(out).items()
+    crash.assert_equal(out, undisturbed.directory, metadata=False)
+
+
+def poison(task: str, folder: str) -> None:
+    """Make a task of this process fail each time, and count the calls of its stage."""
+    import jobs.tasks  # noqa: PLC0415  (in the worker)
+
+    stage = task.split("/")[0]
+    healthy = jobs.tasks.FUNCTIONS[stage]
+
+    def poisoned(key: Key, context: Any) -> Any:
+        (Path(folder) / f"{key}-{time.time_ns()}".replace("/", "_")).touch()
+        if str(key) == task:
+            raise ZeroDivisionError("poisoned")
+        return healthy(key, context)
+
+    jobs.tasks.FUNCTIONS[stage] = poisoned
 
 
 def _workers(driver: psutil.Process) -> list[psutil.Process]:

@@ -10,13 +10,13 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
-from dask.distributed import Future, LocalCluster, WorkerPlugin, as_completed, get_worker, wait
+from dask.distributed import Future, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker, wait
 from threadpoolctl import threadpool_limits
 
 from engine.workers import launch
 from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs, step_of
-from engine.workers.protocol import Held, Observer, Usage, failed, ignored
-from schemas.errors import ColignError, InputError
+from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored
+from schemas.errors import ColignError, InputError, TaskError
 from schemas.machine import QUEUED, Machine
 from schemas.task import Attempt, Key
 
@@ -171,12 +171,19 @@ class ClusterWorkers:
                 ended.add(future)
 
         hand_out()
+        poisoned = Poisoned()
         for future in ended:
             key = running.pop(future)
-            result, attempt = _result(key, future)
+            try:
+                result, attempt = _result(key, future)
+            except TaskError as error:
+                poisoned.add(error)
+                hand_out()
+                continue
             self.observer(attempt, result)
             hand_out()
             yield key, result
+        poisoned.check()
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
@@ -269,6 +276,12 @@ def _tell(attempt: Attempt) -> None:
 def _result(key: Key, future: Future) -> Any:
     try:
         result, attempt = future.result()
+    except KilledWorker as error:
+        raise TaskError(
+            f"{key}: {error.allowed_failures + 1} workers were lost while they did it, the last at "
+            f"{error.last_worker.address}; their logs say why (too little memory?). Run again to go on, finished tasks "
+            "are kept"
+        ) from error
     except Exception as error:
         raise failed(key, error) from error
     if isinstance(result, ColignError):

@@ -86,7 +86,8 @@ class Workers(Protocol):
         Raises
         ------
         TaskError
-            A task failed; names its key and cause. Tasks that ended before it stay done.
+            A task failed; names its key and cause. Of one failure all other tasks are done before it is raised; at a
+            second one, or an error that a user can act upon, no more are begun. Tasks that ended stay done.
         """
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
@@ -99,6 +100,24 @@ class Workers(Protocol):
 
     def usage(self) -> Usage:
         """What the workers are busy with now, or were some seconds ago."""
+
+
+class Poisoned:
+    """The task of a map that cannot be done, while the others are; a second one shows that more is wrong."""
+
+    def __init__(self) -> None:
+        self._error: TaskError | None = None
+
+    def add(self, error: TaskError) -> None:
+        """Remember a task that failed; raises the first error when it is the second."""
+        if self._error is not None:
+            raise self._error
+        self._error = error
+
+    def check(self) -> None:
+        """Raise the error of the task that failed, if any, now that all others are done."""
+        if self._error is not None:
+            raise TaskError(f"{self._error}; all others of its stage are done and kept") from self._error
 
 
 def failed(key: Key, error: BaseException) -> ColignError:

@@ -10,7 +10,8 @@ from typing import Any, Self
 from threadpoolctl import threadpool_limits
 
 from engine.workers.attempts import Watch, logged, name_of, resident_bytes, step_of
-from engine.workers.protocol import Held, Observer, Usage, failed, ignored
+from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored
+from schemas.errors import TaskError
 from schemas.task import Key
 
 _SWITCH = 1e-4
@@ -48,6 +49,7 @@ class SerialWorkers:
         return {}
 
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+        poisoned = Poisoned()
         for key in keys:
             watch = Watch(str(key))
             self.observer(watch.begun, None)
@@ -55,9 +57,13 @@ class SerialWorkers:
                 result = _call(key, function, key, *args)
             except Exception as error:
                 self.observer(watch.ended(error.__cause__ or error), None)
-                raise
+                if not isinstance(error, TaskError):
+                    raise
+                poisoned.add(error)
+                continue
             self.observer(watch.ended(), result)
             yield key, result
+        poisoned.check()
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory

@@ -47,6 +47,12 @@ def broken(key: Key) -> int:
     return key.start
 
 
+def broken_below_two(key: Key) -> int:
+    if key.start < 2:
+        raise ValueError(f"at {key.start}")
+    return key.start
+
+
 def meet(key: Key, folder: str) -> bool:
     """Both of two tasks return True only when they run at the same time."""
     (pathlib.Path(folder) / str(key.start)).touch()

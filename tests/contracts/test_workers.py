@@ -58,6 +58,25 @@ def test_map__other_errors_name_key_and_cause(workers: Workers) -> None:
         list(workers.map(tasks.broken, KEYS))
 
 
+def take(found: Iterator[tuple[Key, object]], into: list[Key]) -> None:
+    into.extend(key for key, _ in found)
+
+
+def test_map__does_all_but_a_poisoned_task(workers: Workers) -> None:
+    done: list[Key] = []
+    with pytest.raises(TaskError, match=r"stage/a/2-3: ZeroDivisionError: two; all others of its stage are done"):
+        take(workers.map(tasks.broken, KEYS), done)
+    assert sorted(done) == [key for key in KEYS if key.start != 2]
+
+
+def test_map__stops_at_a_second_failure(workers: Workers) -> None:
+    many = [Key("many", start=i) for i in range(200)]
+    done: list[Key] = []
+    with pytest.raises(TaskError, match=r"many: ValueError: at [01]$"):
+        take(workers.map(tasks.broken_below_two, many), done)
+    assert len(done) < 20
+
+
 def test_fold__combines_each_part_in_key_order(workers: Workers) -> None:
     held = workers.hold(tasks.load, PARTS, nbytes=1)
     folded = workers.fold(tasks.name, held, operator.add)
