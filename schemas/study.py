@@ -62,6 +62,9 @@ class Checkpoint(Section):
     """Folder in transformers' format, or a hub name; a path that starts with a dot starts at the study file."""
     tuned_on: tuple[Name, ...] = ()
     """Languages of the fine-tuning text; a pair outside them is zero-shot; empty for a base checkpoint."""
+    trust_remote_code: bool = False
+    """Whether Python code that the model's folder or repository brings may run, as some models need: on every worker,
+    and with your rights."""
 
 
 class Activations(Section):
