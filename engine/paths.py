@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from schemas.credentials import REMEDY, redacted
 from schemas.errors import InputError, StoreError
 
 
@@ -38,8 +39,10 @@ def filesystem(path: str) -> tuple[Any, str]:
     Raises
     ------
     InputError
-        The protocol is unknown, or its library is not installed.
+        The protocol is unknown, its library is not installed, or the URL holds credentials.
     """
+    if redacted(path) != path:
+        raise InputError(f"{path}: holds credentials; {REMEDY}")
     try:
         system, place = fsspec.core.url_to_fs(path)
     except (ValueError, ImportError) as error:
@@ -74,7 +77,8 @@ def read_text(path: str) -> str | None:
 def unpacked(path: str) -> Iterator[BinaryIO | gzip.GzipFile]:
     """A text file opened to read its bytes; a damaged gzip file is an error that names it and the remedy."""
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(fsspec.open(path, "rb"))
+        system, place = filesystem(path)
+        raw = stack.enter_context(system.open(place, "rb"))
         try:
             yield stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.endswith(".gz") else raw
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -28,7 +28,8 @@ from jobs.run import check_text, records, run
 from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
 from jobs.sweep import sweep
-from schemas.errors import ColignError
+from schemas.credentials import REMEDY, redacted
+from schemas.errors import ColignError, InputError
 from schemas.machine import QUEUED, Machine
 from schemas.study import Study
 from schemas.task import Record
@@ -360,12 +361,15 @@ def main() -> None:
     """Run a command; errors that the user can act upon are one message and an exit code, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        if secret := [redacted(given) for given in sys.argv[1:] if redacted(given) != given]:
+            raise InputError(f"{secret[0]}: holds credentials; {REMEDY}")
         app()
     except ColignError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a disk or a network that fails; the message of the system names the file
-        err.print(f"error: {error}; run again when it is mended, finished tasks are kept", style="red", soft_wrap=True)
+        why = f"error: {redacted(str(error))}; run again when it is mended, finished tasks are kept"
+        err.print(why, style="red", soft_wrap=True)
         sys.exit(1)
 
 
