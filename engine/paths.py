@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gzip
+import hashlib
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -14,10 +15,19 @@ from fsspec.implementations.local import LocalFileSystem
 from schemas.credentials import REMEDY, redacted
 from schemas.errors import InputError, StoreError
 
+_LONGEST = 200
+"""Bytes of a name of a file or folder; most file systems take 255, and endings are added."""
+
 
 def join(path: str, *parts: str) -> str:
-    """Path below a folder or URL."""
-    return "/".join([path.rstrip("/"), *parts])
+    """Path below a folder or URL. Names that no file system takes, as of a hundred languages, become short ones."""
+    return "/".join([path.rstrip("/"), *(_short(name) for part in parts for name in part.split("/"))])
+
+
+def _short(name: str) -> str:
+    if len(name.encode()) <= _LONGEST:
+        return name
+    return f"{name[:32]}~{hashlib.sha256(name.encode()).hexdigest()[:32]}~{name[-16:]}"
 
 
 @contextlib.contextmanager

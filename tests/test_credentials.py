@@ -104,7 +104,7 @@ def test_redacted__no_password_is_left(scheme: str, user: str, secret: str, host
     assert redacted(redacted(url)) == redacted(url)
 
 
-@given(st.sampled_from(["s3://bucket", "https://host:8080", "sftp://me@host", "tcp://10.0.0.1:8786", "gs://a.b", "/disk"]),
+@given(st.sampled_from(["s3://bucket", "https://host:8080", "sftp://me@host", "tcp://10.0.0.1:8786", "/disk"]),
        st.text("abc019@:/._-+", max_size=20))  # fmt: skip
 def test_redacted__what_holds_none_is_left_alone(place: str, path: str) -> None:
     assert redacted(f"{place}/{path}") == f"{place}/{path}"
