@@ -277,7 +277,7 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _distinct_paths(self) -> Self:
-        paths = [f"{a}-{b}" for s, t in self.pairs for a, b in ((s, t), (t, s))]
+        paths = [f"{a}-{b}".lower() for s, t in self.pairs for a, b in ((s, t), (t, s))]
         if same := sorted({path for path in paths if paths.count(path) > 1}):
             raise ValueError(f"two pairs would be written as {same[0]!r}; give the languages other names")
         for names in (self.corpus.files, self.checkpoints):
