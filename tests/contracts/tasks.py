@@ -25,6 +25,15 @@ def wait(key: Key, seconds: float) -> None:
     time.sleep(seconds)
 
 
+def process(key: Key, seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def refuse() -> None:
+    raise InputError("refused")
+
+
 def bad_input(key: Key) -> int:
     if key.start == 2:
         raise InputError("line 7: expected a word, found none; add one")
