@@ -53,7 +53,7 @@ class ClusterWorkers:
             self.__exit__(None, None, None)  # a client left open would stay the one that Dask computes with
             raise InputError(
                 f"no Dask scheduler with a worker answers at {launch.where(self._machine)} within {_ANSWER} ({error}); "
-                "start them, or correct the address in the machine file"
+                "start them, or correct the address in the machine file (tls:// where they use TLS)"
             ) from error
         except BaseException:  # also while it waits in a queue
             self.__exit__(None, None, None)
