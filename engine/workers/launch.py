@@ -111,7 +111,8 @@ def _cuda(machine: Machine, count: int, limit: int) -> Any:
 
 def _slurm(machine: Machine, count: int, limit: int) -> Any:
     processes = int(machine.further.get("processes", 1))
-    given = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"} | machine.further
+    asked = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"}
+    given: dict[str, Any] = asked | machine.further
     own = config.get("jobqueue.slurm.scheduler-options", None) or {}
     given["scheduler_options"] = {"dashboard_address": _HERE} | own | given.get("scheduler_options", {})
     cluster = _class("dask_jobqueue", "SLURMCluster", "slurm")(**given)
