@@ -65,17 +65,19 @@ class Extraction:
     """Threads that one task may use; never changes a bit."""
     memory: int | None
     """Bytes that weights may take in host memory; None without limit."""
+    trusted: bool = False
+    """Whether Python code that the model brings may run."""
 
 
-def layers_of(model: str, stack: str, layers: str | Sequence[int]) -> tuple[int, ...]:
-    """Layers of a stack to keep, from the study's setting.
+def layers_of(model: str, stack: str, layers: str | Sequence[int], *, trusted: bool = False) -> tuple[int, ...]:
+    """Layers of a stack to keep, from the study's setting; `trusted` as in `engine.model.shape.describe`.
 
     Raises
     ------
     InputError
         The model has no such stack or layer.
     """
-    available = describe(model).layers
+    available = describe(model, trusted=trusted).layers
     if stack not in available:
         raise InputError(f"{model}: has no {stack}; activations.stacks may name {sorted(available)}")
     if isinstance(layers, str):
@@ -92,7 +94,7 @@ def setup(task: Extraction, settings: study.Activations, tokens: int, *, dtype: 
     store.setup(
         task.path,
         ACTIVATIONS,
-        {"layer": len(wanted.layers), "token": tokens, "hidden": describe(task.model).hidden},
+        {"layer": len(wanted.layers), "token": tokens, "hidden": describe(task.model, trusted=task.trusted).hidden},
         {"layer": np.array(wanted.layers, np.int32)},
         chunks={"layer": 1, "token": settings.chunk_tokens},
         shards={"layer": 1, "token": settings.shard_tokens},
@@ -143,7 +145,7 @@ def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], An
     where float32 is allowed: its message as `overflow`; it is not written.
     """
     corpus = store.load(task.corpus, CORPUS)
-    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory)
+    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory, task.trusted)
     dtype = str(store.dtype(task.path, "activation"))
     side_by_side = encoder.side_by_side(task.threads)
     outcomes: list[Outcome] = []
@@ -266,7 +268,7 @@ def _write(vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Sh
 def compute(key: Key, task: Extraction) -> tuple[NDArray[np.floating], dict[str, NDArray[Any]]]:
     """What the model gives for one shard: vectors (layer, token, hidden) as stored, and arrays (token) by name."""
     task = replace(task, previous=None)
-    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory)
+    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory, task.trusted)
     shard, tokenised = _prepare(key, task, store.load(task.corpus, CORPUS), encoder)
     with ThreadPoolExecutor(encoder.side_by_side(task.threads)) as forward:
         dtype = str(store.dtype(task.path, "activation"))

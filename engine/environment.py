@@ -4,13 +4,14 @@ import hashlib
 import json
 import platform
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from engine import paths
+from schemas.errors import InputError
 
 _PACKAGES = (
     "numpy", "scipy", "xarray", "zarr", "numcodecs", "dask", "distributed", "fsspec", "torch", "transformers",
@@ -19,6 +20,8 @@ _PACKAGES = (
 
 OWN = ("machine", "GPUs")
 """What workers must share with one another, but not with the process that hands out their tasks."""
+
+REMEDY = "install the same packages on all of them, and mount text, models and study directory at the same place"
 
 
 def describe(directory: str, lease: str, needed: Sequence[str]) -> dict[str, str]:
@@ -42,6 +45,21 @@ def describe(directory: str, lease: str, needed: Sequence[str]) -> dict[str, str
         directory: _access(directory, lease),
     }
     return found | {path: _presence(path) for path in needed}
+
+
+def compare(agreed: Mapping[str, str], directory: str, lease: str, needed: Sequence[str]) -> None:
+    """Compare this process with what others bring and see; parameters as of `describe`.
+
+    Raises
+    ------
+    InputError
+        Something differs; the message is one table of it.
+    """
+    found = describe(directory, lease, needed)
+    if rows := [
+        f"  {what}: {found[what]} here, {value} there" for what, value in agreed.items() if found[what] != value
+    ]:
+        raise InputError("\n".join(["it differs from those that began:", *rows, REMEDY]))
 
 
 def _version(package: str) -> str:

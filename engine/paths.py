@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gzip
+import hashlib
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -11,12 +12,22 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from schemas.credentials import REMEDY, redacted
 from schemas.errors import InputError, StoreError
+
+_LONGEST = 200
+"""Bytes of a name of a file or folder; most file systems take 255, and endings are added."""
 
 
 def join(path: str, *parts: str) -> str:
-    """Path below a folder or URL."""
-    return "/".join([path.rstrip("/"), *parts])
+    """Path below a folder or URL. Names that no file system takes, as of a hundred languages, become short ones."""
+    return "/".join([path.rstrip("/"), *(_short(name) for part in parts for name in part.split("/"))])
+
+
+def _short(name: str) -> str:
+    if len(name.encode()) <= _LONGEST:
+        return name
+    return f"{name[:32]}~{hashlib.sha256(name.encode()).hexdigest()[:32]}~{name[-16:]}"
 
 
 @contextlib.contextmanager
@@ -38,8 +49,10 @@ def filesystem(path: str) -> tuple[Any, str]:
     Raises
     ------
     InputError
-        The protocol is unknown, or its library is not installed.
+        The protocol is unknown, its library is not installed, or the URL holds credentials.
     """
+    if redacted(path) != path:
+        raise InputError(f"{path}: holds credentials; {REMEDY}")
     try:
         system, place = fsspec.core.url_to_fs(path)
     except (ValueError, ImportError) as error:
@@ -74,7 +87,8 @@ def read_text(path: str) -> str | None:
 def unpacked(path: str) -> Iterator[BinaryIO | gzip.GzipFile]:
     """A text file opened to read its bytes; a damaged gzip file is an error that names it and the remedy."""
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(fsspec.open(path, "rb"))
+        system, place = filesystem(path)
+        raw = stack.enter_context(system.open(place, "rb"))
         try:
             yield stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.endswith(".gz") else raw
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -40,7 +40,7 @@ def read_records(folder: str) -> dict[str, Record]:
         text = system.cat_file(path)
         try:
             record = Record(**json.loads(text))
-            if not path.endswith(f"/{record.key}.json"):
+            if not path.endswith(join("", f"{record.key}.json")):
                 raise ValueError("the record of another task")
         except (ValueError, TypeError) as error:
             raise StoreError(

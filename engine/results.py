@@ -219,4 +219,4 @@ def save(path: str, tree: xr.DataTree) -> None:
 def load(path: str) -> xr.DataTree:
     """Read the results into memory."""
     with store.undamaged(path):
-        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None).load()
+        return xr.open_datatree(path, engine="zarr", consolidated=False, zarr_format=3, chunks=None).load()

@@ -1,6 +1,7 @@
 """The store: the only user of zarr. Arrays are set up once, then written in regions of whole shards.
 
 Two writers inside one shard lose rows without an error, so a region that is not made of whole shards is refused.
+Only Zarr v3 is read, whose codecs do not unpickle: those of a v2 array may.
 """
 
 import contextlib
@@ -90,7 +91,7 @@ def setup(
     vectors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()] if rounded else [Crc32cCodec()]
     with explained(path):
         with undamaged(path):
-            group = zarr.open_group(path, mode="a")
+            group = zarr.open_group(path, mode="a", zarr_format=3)
         for variable in schema.variables:
             shape = tuple(sizes[d] for d in variable.dims)
             dtype: Any = str if variable.dtype == "string" else np.dtype(dtypes.get(variable.name, variable.dtype))
@@ -131,7 +132,7 @@ def remove_other(path: str, fingerprint: str) -> None:
 
 def _opened(path: str, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
     with undamaged(f"{path}/{name}"):
-        return zarr.open_array(path, path=name, mode=mode)
+        return zarr.open_array(path, path=name, mode=mode, zarr_format=3)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
     """
     timed = _Replaced(_opened(path, name, "r+").store)
     with undamaged(f"{path}/{name}"):
-        array = zarr.open_array(timed, path=name, mode="r+")
+        array = zarr.open_array(timed, path=name, mode="r+", zarr_format=3)
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     units = array.shards or array.chunks
     region = []
@@ -251,7 +252,7 @@ class Growing:
 def describe(path: str, **attributes: Any) -> None:
     """Add attributes to a dataset."""
     with explained(path):
-        zarr.open_group(path, mode="r+").update_attributes(attributes)
+        zarr.open_group(path, mode="r+", zarr_format=3).update_attributes(attributes)
 
 
 def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
@@ -330,8 +331,7 @@ def check(path: str, schema: Schema, **ranges: tuple[int, int]) -> int:
 
 def size(path: str, name: str) -> int:
     """Length of the first dimension of a stored array."""
-    with undamaged(f"{path}/{name}"):
-        return int(zarr.open_array(path, path=name, mode="r").shape[0])
+    return int(_opened(path, name, "r").shape[0])
 
 
 def bisect(path: str, name: str, value: int) -> int:
@@ -340,7 +340,7 @@ def bisect(path: str, name: str, value: int) -> int:
     A chunk that was not written counts as the value behind it.
     """
     with undamaged(f"{path}/{name}"):
-        array = zarr.open_array(path, path=name, mode="r")
+        array = _opened(path, name, "r")
         items, unit = array.shape[0], array.chunks[0]
 
         def at(index: int) -> int:
@@ -353,8 +353,7 @@ def bisect(path: str, name: str, value: int) -> int:
 
 def dtype(path: str, name: str) -> np.dtype[Any]:
     """Type of a stored array."""
-    with undamaged(f"{path}/{name}"):
-        return np.dtype(zarr.open_array(path, path=name, mode="r").dtype)
+    return np.dtype(_opened(path, name, "r").dtype)
 
 
 def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
@@ -369,7 +368,8 @@ def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) 
     """
     with undamaged(path):
         try:
-            dataset = xr.open_zarr(path, consolidated=False, chunks=None if chunks is None else {**chunks})
+            lazily = None if chunks is None else {**chunks}
+            dataset = xr.open_zarr(path, consolidated=False, zarr_format=3, chunks=lazily)
         except FileNotFoundError as error:
             raise StoreError(
                 f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted "
@@ -395,6 +395,6 @@ def attributes(path: str) -> dict[str, Any] | None:
     """Attributes of a group, or None when there is no such group."""
     with undamaged(path):
         try:
-            return dict(zarr.open_group(path, mode="r").attrs)
+            return dict(zarr.open_group(path, mode="r", zarr_format=3).attrs)
         except FileNotFoundError:  # also a folder that is no group
             return None

@@ -29,7 +29,8 @@ from jobs.run import check_text, records, run
 from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
 from jobs.sweep import sweep
-from schemas.errors import ColignError
+from schemas.credentials import REMEDY, redacted
+from schemas.errors import ColignError, InputError
 from schemas.machine import QUEUED, Machine
 from schemas.study import Study
 
@@ -317,12 +318,15 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", handlers=[Printed()])
     name_tasks_in_logs()
     try:
+        if secret := [redacted(given) for given in sys.argv[1:] if redacted(given) != given]:
+            raise InputError(f"{secret[0]}: holds credentials; {REMEDY}")
         app()
     except ColignError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a disk or a network that fails; the message of the system names the file
-        err.print(f"error: {error}; run again when it is mended, finished tasks are kept", style="red", soft_wrap=True)
+        why = f"error: {redacted(str(error))}; run again when it is mended, finished tasks are kept"
+        err.print(why, style="red", soft_wrap=True)
         sys.exit(1)
 
 

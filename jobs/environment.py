@@ -10,7 +10,7 @@ from schemas.study import Study
 
 
 def check_workers(workers: Workers, study: Study, layout: Layout) -> None:
-    """Compare what every worker brings and sees with this process, and with one another.
+    """Compare what every worker brings and sees with this process, and with one another; also of those yet to come.
 
     Raises
     ------
@@ -46,6 +46,6 @@ def check_workers(workers: Workers, study: Study, layout: Layout) -> None:
     if rows:
         raise InputError(
             "workers differ, so the study would fail there or give other bits:\n"
-            + "\n".join(rows)
-            + "\ninstall the same packages on all of them, and mount text, models and study directory at the same place"
+            + "\n".join([*rows, environment.REMEDY])
         )
+    workers.require(environment.compare, first, *asked)

@@ -60,15 +60,17 @@ def study_of(
     settings: Mapping[str, Any],
     words: Literal["spaces", "regex"],
     selection: Mapping[str, Any],
+    *,
+    trusted: bool = False,
 ) -> Study:
-    """A study without pairs, which ends with the vectors of a text.
+    """A study without pairs, which ends with the vectors of a text; `trusted` as in `engine.model.shape.describe`.
 
     Raises
     ------
     InputError
         A setting is out of range, or the model needs a source or has no use for one.
     """
-    shape = describe(model)
+    shape = describe(model, trusted=trusted)
     given = dict(settings)
     given["stacks"] = [given.get("stacks") or min(shape.layers, key=("encoder", "decoder").index)]
     reads_source = shape.encoder_decoder and given["stacks"] == ["decoder"]
@@ -84,7 +86,9 @@ def study_of(
             raise InputError(f"{file}: no such file; expected a text of one sentence a line")
     return Study.model_construct(
         corpus=Corpus.model_construct(files={name: _absolute(file) for name, file in texts.items()}, words=words),
-        checkpoints={_MODEL: Checkpoint(model=_absolute(model) if Path(model).exists() else model)},
+        checkpoints={
+            _MODEL: Checkpoint(model=_absolute(model) if Path(model).exists() else model, trust_remote_code=trusted)
+        },
         pairs=(),
         language_sets=(),
         selection=parse(Selection, selection, "options"),
@@ -127,6 +131,9 @@ def extract_vectors(
     sampling: Annotated[
         Literal["seeded", "first"], typer.Option(help="Which occurrences are kept: spread evenly, or the first.")
     ] = "seeded",
+    trusted: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings, with your rights.")
+    ] = False,
     machine: Annotated[
         str | None, typer.Option("--machine", "-m", help="Machine file (default: this process).")
     ] = None,
@@ -157,7 +164,7 @@ def extract_vectors(
         "sampling": sampling,
     }
     layout = Alone(f"{place.removesuffix('.zarr')}.text", place)
-    study = study_of(model, text, source, settings, words, selection)
+    study = study_of(model, text, source, settings, words, selection, trusted=trusted)
     if store.attributes(place) is not None and store.attributes(layout.corpus) is None:
         raise InputError(f"{path}: is there already, without its {layout.root}; give another name with --out")
     projected = extract_into(place, study, files.load_machine(machine), grow=grow)

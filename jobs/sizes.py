@@ -47,12 +47,12 @@ def disk(context: Context, text: Text) -> list[dict[str, str | int]]:
 def layer_bytes(task: Extraction, tokens: int, settings: Activations) -> int:
     """Bytes on disk of one layer of some tokens."""
     itemsize = 2 if settings.dtype == "float16" else 4  # auto may become float32
-    return tokens * describe(task.model).hidden * itemsize
+    return tokens * describe(task.model, trusted=task.trusted).hidden * itemsize
 
 
 def extraction_memory(task: Extraction, text: Text, settings: Activations) -> int:
     """Projected peak memory of a process that extracts, in bytes."""
-    shape = describe(task.model)
+    shape = describe(task.model, trusted=task.trusted)
     tokens = text.selected_tokens[task.language]
     shards = -(-tokens // settings.shard_tokens)
     shard = layer_bytes(task, min(tokens, settings.shard_tokens), settings)
@@ -75,7 +75,7 @@ TOKEN_BYTES = 16
 def offloaded(task: Extraction) -> bool:
     """Whether the weights are larger than the room for them in host memory, and read again in every pass."""
     itemsize = 4 if task.wanted.compute == "float32" else 2
-    return task.memory is not None and itemsize * describe(task.model).parameters > task.memory
+    return task.memory is not None and itemsize * describe(task.model, trusted=task.trusted).parameters > task.memory
 
 
 def weights(shape: Shape, task: Extraction) -> int:

@@ -113,11 +113,11 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
     settings = study.activations
     extractions: dict[tuple[str, ...], Extraction] = {}
     for name, checkpoint in study.checkpoints.items():
-        shape = describe(checkpoint.model)
+        shape = describe(checkpoint.model, trusted=checkpoint.trust_remote_code)
         for stack in settings.stacks:
             wanted = Wanted(
                 stack,
-                layers_of(checkpoint.model, stack, settings.layers),
+                layers_of(checkpoint.model, stack, settings.layers, trusted=checkpoint.trust_remote_code),
                 settings.pooling,
                 settings.decoder_position,
                 settings.compute,
@@ -140,8 +140,12 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                     settings.shard_tokens,
                     threads,
                     memory // 2,
+                    checkpoint.trust_remote_code,
                 )
-    models = {name: identity(checkpoint.model) for name, checkpoint in study.checkpoints.items()}
+    models = {
+        name: identity(checkpoint.model, trusted=checkpoint.trust_remote_code)
+        for name, checkpoint in study.checkpoints.items()
+    }
     given = linking.links_given(study, layout)
     hashes = fingerprints(study, sorted(links.sha256 for links in given.values()))
     origin = vector_fingerprint(study.corpus.words, settings)
@@ -246,7 +250,7 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
     settings = study.concepts
     found = []
     for name, checkpoint in study.checkpoints.items():
-        hidden = describe(checkpoint.model).hidden
+        hidden = describe(checkpoint.model, trusted=checkpoint.trust_remote_code).hidden
         for stack in study.activations.stacks:
             for selection, languages in selections(study).items():
                 parts = [clustered_name(selection, lang) for lang in languages] if is_linked(study) else []

@@ -1,10 +1,18 @@
 """Errors that a user can act upon; the command line prints their message and exits with their code."""
 
+from schemas.credentials import redacted
+
 
 class ColignError(Exception):
-    """The work failed (exit code 1). The message says where, what was expected, what was found, and the remedy."""
+    """The work failed (exit code 1). The message says where, what was expected, what was found, and the remedy.
+
+    Messages are shown, logged and stored, so credentials in URLs, as libraries put into theirs, are left out.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class InputError(ColignError):

@@ -7,12 +7,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from schemas.credentials import REMEDY, with_credentials
 from schemas.errors import InputError
 from schemas.section import ALONE, LISTED
 
 
 def parse(model: type[BaseModel], values: Any, where: str) -> Any:
     """Validate a mapping read from a file; every problem is named with its key, and a typing slip with the nearest key.
+
+    A URL with credentials is a problem, and is not repeated.
 
     Raises
     ------
@@ -21,6 +24,8 @@ def parse(model: type[BaseModel], values: Any, where: str) -> Any:
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: expected a mapping of keys to values, found {type(values).__name__}")
+    if secret := [f"  {key}: {shown} holds credentials" for key, shown in with_credentials(values)]:
+        raise InputError("\n".join([f"{where}: {len(secret)} problem(s)", *secret, REMEDY]))
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas.errors import InputError
 from schemas.links import Fold
@@ -12,8 +13,20 @@ from schemas.metrics import Metrics
 from schemas.section import ALONE, LISTED, Section, alone_or_listed, word_or_listed
 from schemas.selection import Selection
 
+_ENDINGS = (".zarr", ".json", ".fit", ".previous", ".partial")
+"""What is added to names in paths, so that a name which had it might be taken for another."""
+
+
+def _without_ending(name: str) -> str:
+    if ending := next((one for one in _ENDINGS if name.lower().endswith(one)), None):
+        raise ValueError(f"ends in {ending}, which is added to names in paths; choose another name")
+    return name
+
+
 Name = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -")
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -"),
+    AfterValidator(_without_ending),
 ]
 
 
@@ -62,6 +75,9 @@ class Checkpoint(Section):
     """Folder in transformers' format, or a hub name; a path that starts with a dot starts at the study file."""
     tuned_on: tuple[Name, ...] = ()
     """Languages of the fine-tuning text; a pair outside them is zero-shot; empty for a base checkpoint."""
+    trust_remote_code: bool = False
+    """Whether Python code that the model's folder or repository brings may run, as some models need: on every worker,
+    and with your rights."""
 
 
 class Activations(Section):
@@ -261,9 +277,13 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _distinct_paths(self) -> Self:
-        paths = [f"{a}-{b}" for s, t in self.pairs for a, b in ((s, t), (t, s))]
+        paths = [f"{a}-{b}".lower() for s, t in self.pairs for a, b in ((s, t), (t, s))]
         if same := sorted({path for path in paths if paths.count(path) > 1}):
             raise ValueError(f"two pairs would be written as {same[0]!r}; give the languages other names")
+        for names in (self.corpus.files, self.checkpoints):
+            for one, other in combinations(names, 2):
+                if one.lower() == other.lower():
+                    raise ValueError(f"{one!r} and {other!r} are one name to some file systems; choose another")
         return self
 
     @property

@@ -1,6 +1,9 @@
 """What is compared before work starts, in one table of what differs."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,11 @@ from jobs.layout import Layout
 from schemas.errors import InputError
 from schemas.machine import Machine
 from schemas.study import Study
+from schemas.task import Key
+from tests.contracts import tasks
 from tests.small_study import SmallStudy
+
+ROOT = Path(__file__).parents[1]
 
 
 class Others(SerialWorkers):
@@ -76,3 +83,84 @@ def test_describe__a_directory_of_the_same_name_elsewhere_is_told_apart(tmp_path
     assert environment.describe(str(tmp_path), path, [])[str(tmp_path)] == "another place, or not mounted"
     closed = environment._access("/proc/nowhere", "/proc/self/status")
     assert closed.startswith("cannot be written (")
+
+
+WITH_OTHER_NUMPY = """
+from engine import environment
+environment._version = lambda name, version=environment._version: "1.0" if name == "numpy" else version(name)
+"""
+
+
+@pytest.fixture
+def join(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Lets a further worker process join a scheduler, once it has run some code."""
+    running = []
+
+    def start(address: str, code: str = "", threads: int = 1) -> None:
+        before = tmp_path / f"before{len(running)}.py"
+        before.write_text(code)
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", str(threads),
+                   "--no-dashboard", "--no-nanny", "--preload", str(before)]  # fmt: skip
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        running.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **quiet))
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def processes(workers: ClusterWorkers) -> Iterator[set[int]]:
+    """Numbers of the processes that have done tasks, as tasks end."""
+    done = set()
+    for _, process in workers.map(tasks.process, (Key("stage", (str(i),)) for i in range(3000)), 0.02):
+        done.add(process)
+        yield done
+
+
+def test_check__a_worker_that_comes_later_is_compared_before_its_first_task(
+    studied: tuple[Study, Layout], join: Callable[..., None]
+) -> None:
+    with lease.held(studied[1].lease), ClusterWorkers(Machine(type="local", workers=1, memory=1)) as workers:
+        check_workers(workers, *studied)
+        join(workers.address)
+        done = next(done for done in processes(workers) if len(done) == 2)
+        join(workers.address, WITH_OTHER_NUMPY)
+        here, again = environment._version("numpy"), []
+        message = rf"stage/\d+: worker \S* has come later and cannot .* began:\n  numpy: 1\.0 here, {here} there\ninst"
+        with pytest.raises(InputError, match=message):
+            again.extend(processes(workers))
+        assert again[-1] <= done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "threads", "message"),
+    [
+        ("", 2, "later and cannot be used: worker .* runs 2 tasks at once, .* --nthreads 1"),
+        (
+            "import engine.environment as e\ne.describe = None",
+            1,
+            "later and cannot be used: TypeError: 'NoneType' object",
+        ),
+    ],
+)
+def test_check__a_worker_that_comes_later_and_cannot_work(
+    studied: tuple[Study, Layout], join: Callable[..., None], code: str, threads: int, message: str
+) -> None:
+    done: list[set[int]] = []
+    with lease.held(studied[1].lease), ClusterWorkers(Machine(type="local", workers=1, memory=1)) as workers:
+        check_workers(workers, *studied)
+        join(workers.address, code, threads)
+        with pytest.raises(InputError, match=message):
+            done.extend(processes(workers))
+    assert len(done[-1]) == 1
+
+
+def test_workers__a_check_that_another_run_left_holds_no_longer() -> None:
+    with ClusterWorkers(Machine(type="local", workers=1, memory=1)) as workers:
+        workers.require(tasks.refuse)
+        with pytest.raises(InputError, match="come later and cannot be used: refused"):
+            dict(workers.map(tasks.process, [Key("stage")], 0))
+        with ClusterWorkers(Machine(type="address", address=workers.address)) as others:
+            assert len(dict(others.map(tasks.process, [Key("stage")], 0))) == 1

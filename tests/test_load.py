@@ -194,17 +194,6 @@ def test_encoder__one_of_several_files_is_missing(bert: str, tmp_path: Path) -> 
         Encoder(folder)
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_encoder__pickled_weights_are_refused(models: dict[str, str], tmp_path: Path, name: str) -> None:
-    folder = tmp_path / name
-    shutil.copytree(models[name], folder)
-    weights = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    torch.save(weights, folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=rf"{name}: cannot be loaded"):
-        Encoder(str(folder))
-
-
 def test_describe__counts_the_weights_that_are_loaded(models: dict[str, str], tmp_path: Path) -> None:
     for name, model in models.items():
         true = sum(w.numel() for w in load_file(Path(model) / "model.safetensors").values())

@@ -64,6 +64,7 @@ class Started(SimpleNamespace):
 
 
 LIMIT = int(2 * 2**30 / 0.8)
+DASHBOARD = {"dashboard_address": "127.0.0.1:0"}
 COMMAND = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(LIMIT)]
 
 
@@ -71,15 +72,21 @@ COMMAND = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(LIMIT)]
     ("values", "given", "scaled"),
     [
         ({"type": "slurm", "workers": 3, "queue": "cpu"},
-         {"cores": 1, "processes": 1, "memory": f"{LIMIT} B", "queue": "cpu"}, 3),
-        ({"type": "slurm", "workers": 8, "processes": 4}, {"cores": 4, "processes": 4, "memory": f"{4 * LIMIT} B"}, 8),
-        ({"type": "cuda"}, {"threads_per_worker": 1, "memory_limit": LIMIT}, None),
+         {"cores": 1, "processes": 1, "memory": f"{LIMIT} B", "queue": "cpu",
+          "scheduler_options": DASHBOARD}, 3),
+        ({"type": "slurm", "workers": 8, "processes": 4},
+         {"cores": 4, "processes": 4, "memory": f"{4 * LIMIT} B", "scheduler_options": DASHBOARD}, 8),
+        ({"type": "slurm", "workers": 1, "security": True, "scheduler_options": {"port": 8786}},
+         {"cores": 1, "processes": 1, "memory": f"{LIMIT} B", "security": True,
+          "scheduler_options": DASHBOARD | {"port": 8786}}, 1),
+        ({"type": "cuda"}, {"threads_per_worker": 1, "memory_limit": LIMIT, **DASHBOARD}, None),
         ({"type": "cuda", "workers": 2, "rmm_pool_size": "8GB"},
-         {"n_workers": 2, "threads_per_worker": 1, "memory_limit": LIMIT, "rmm_pool_size": "8GB"}, None),
+         {"n_workers": 2, "threads_per_worker": 1, "memory_limit": LIMIT, "rmm_pool_size": "8GB", **DASHBOARD},
+         None),
         ({"type": "kubernetes", "image": "colign:1", "adaptive": {"maximum": 5}},
          {"n_workers": 1, "image": "colign:1", "worker_command": COMMAND}, None),
         ({"type": "ssh", "workers": 2, "hosts": ["a", "b"], "worker_options": {"local_directory": "/x"}},
-         {"hosts": ["a", "b"],
+         {"hosts": ["a", "b"], "scheduler_options": DASHBOARD,
           "worker_options": {"nthreads": 1, "n_workers": 2, "memory_limit": LIMIT, "local_directory": "/x"}}, None),
     ],
 )  # fmt: skip

@@ -17,6 +17,8 @@ pytest.importorskip("moto.server", reason="pip install 'moto[server]' s3fs")
 s3fs = pytest.importorskip("s3fs", reason="pip install 'moto[server]' s3fs")
 pytestmark = pytest.mark.slow
 
+SECRET = "of-the-environment-alone"
+
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -24,8 +26,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(f"AWS_{name}", "any")
+    for name, value in (("ACCESS_KEY_ID", "any"), ("SECRET_ACCESS_KEY", SECRET)):
+        monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -56,6 +58,7 @@ def test_study__in_an_object_store_equals_one_on_a_disk(
             if path.is_file()}  # fmt: skip
     there = {name.removeprefix("bucket/there/"): store.cat_file(name) for name in store.find("bucket/there")}
     assert here
+    assert not [name for name, content in there.items() if SECRET.encode() in content]
     assert {name: there.get(name) for name in here} == here
     trees = [xr.open_datatree(f"{root}/results.zarr", engine="zarr", consolidated=False, chunks=None)
              for root in (tmp_path / "here", f"{bucket}/there")]  # fmt: skip

@@ -137,14 +137,23 @@ class Encoder:
     """A model with its tokenizer, ready to read sentences."""
 
     def __init__(
-        self, model: str, compute: str = "float32", *, final_norm: bool = True, memory: int | None = None
+        self,
+        model: str,
+        compute: str = "float32",
+        *,
+        final_norm: bool = True,
+        memory: int | None = None,
+        trusted: bool = False,
     ) -> None:
         """Load a checkpoint; see `engine.model.load.load_network` for the parameters and errors."""
-        self.shape = describe(model)
+        self.shape = describe(model, trusted=trusted)
+        self.trusted = trusted
         give_back_large_blocks()
         torch.set_num_threads(1)  # batches run side by side instead: bits do not depend on the number of threads
-        self._tokenizer = load_tokenizer(model)
-        self._network, self._spread = load_network(model, compute, final_norm=final_norm, memory=memory)
+        self._tokenizer = load_tokenizer(model, trusted=trusted)
+        self._network, self._spread = load_network(
+            model, compute, final_norm=final_norm, memory=memory, trusted=trusted
+        )
         check_vocabulary(model, self._tokenizer, self._network)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.transfers = Transfers(self.device)
@@ -303,9 +312,9 @@ def _pool(
 
 
 @lru_cache(maxsize=1)
-def open_encoder(model: str, compute: str, final_norm: bool, memory: int | None) -> Encoder:
+def open_encoder(model: str, compute: str, final_norm: bool, memory: int | None, trusted: bool) -> Encoder:
     """The model, loaded once in each process."""
-    return Encoder(model, compute, final_norm=final_norm, memory=memory)
+    return Encoder(model, compute, final_norm=final_norm, memory=memory, trusted=trusted)
 
 
 def cosine_with_float32(
@@ -319,7 +328,7 @@ def cosine_with_float32(
         Input of which about `limit` pieces, spread evenly over it, are read in both types.
     """
     pieces = tokenised.pieces[:: max(1, len(tokenised.pieces) // limit)]
-    exact = Encoder(model, "float32", final_norm=wanted.final_norm, memory=memory)
+    exact = Encoder(model, "float32", final_norm=wanted.final_norm, memory=memory, trusted=encoder.trusted)
     found = [
         torch.stack(
             [

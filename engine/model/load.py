@@ -7,15 +7,15 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
-from engine.model.shape import describe
+from engine.model.shape import check_trust, describe
 from schemas.errors import InputError
 
 _ROOM = 0.8
 """Share of a GPU's free memory that weights may take; the rest is for a forward pass and blocks of vectors."""
 
 
-def load_tokenizer(model: str) -> Any:
-    """The tokenizer of a checkpoint.
+def load_tokenizer(model: str, *, trusted: bool = False) -> Any:
+    """The tokenizer of a checkpoint; `trusted` as in `engine.model.shape.describe`.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def load_tokenizer(model: str) -> Any:
         There is none, or it cannot tell which word a sub-word comes from.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model)
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise _unloadable(model, error) from error
     if not tokenizer.is_fast:
@@ -37,7 +37,9 @@ def load_tokenizer(model: str) -> Any:
     return tokenizer
 
 
-def load_network(model: str, compute: str, *, final_norm: bool, memory: int | None) -> tuple[Any, bool]:
+def load_network(
+    model: str, compute: str, *, final_norm: bool, memory: int | None, trusted: bool = False
+) -> tuple[Any, bool]:
     """The weights of a checkpoint, on the GPU if there is one, ready to read; and whether they are spread or offloaded.
 
     Parameters
@@ -49,6 +51,8 @@ def load_network(model: str, compute: str, *, final_norm: bool, memory: int | No
     memory
         Bytes that weights may take in host memory. What fits neither one GPU nor that is spread over all GPUs, host
         memory and, read again in every pass, the checkpoint's own safetensors files (accelerate's device_map).
+    trusted
+        As in `engine.model.shape.describe`.
 
     Raises
     ------
@@ -56,12 +60,13 @@ def load_network(model: str, compute: str, *, final_norm: bool, memory: int | No
         The checkpoint cannot be loaded, or lacks weights; the message says what to do.
     """
     dtype = getattr(torch, compute)
-    options, device = _placement(model, describe(model).parameters * dtype.itemsize, memory)
+    options, device = _placement(model, describe(model, trusted=trusted).parameters * dtype.itemsize, memory)
     try:
         network, info = AutoModel.from_pretrained(
             model,
             dtype=dtype,
             use_safetensors=True,
+            trust_remote_code=trusted,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
@@ -114,6 +119,7 @@ def check_vocabulary(model: str, tokenizer: Any, network: Any) -> None:
 
 
 def _unloadable(model: str, error: Exception) -> InputError:
+    check_trust(model, error)
     if isinstance(error, ImportError | ValueError) and "requires `accelerate`" in str(error):
         return InputError(
             f"{model}: is larger than the memory for weights and must be spread, which needs accelerate: "

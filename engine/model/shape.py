@@ -19,6 +19,9 @@ transformers.logging.disable_progress_bar()
 _READ_BOTH_WAYS = ("xlnet", "bert-generation")
 """Classes that have a causal head and no masked one, and whose words nevertheless see what follows."""
 
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""How the names of weights end that torch has pickled."""
+
 _ROBERTA_LIKE = ("camembert", "data2vec-text", "longformer", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod")
 """Classes whose positions start after the padding index."""
 
@@ -46,21 +49,29 @@ class Shape:
         return len(self.layers) == 2
 
 
-def describe(model: str) -> Shape:
+def describe(model: str, *, trusted: bool = False) -> Shape:
     """Read what a model can give from its configuration, without its weights.
+
+    Parameters
+    ----------
+    trusted
+        Whether Python code that the model brings may run (`trust_remote_code` of transformers).
 
     Raises
     ------
     InputError
-        There is no such model, or its configuration cannot be read.
+        There is no such model, its configuration cannot be read, it brings code that is not trusted, or has its
+        weights in pickles alone.
     """
     try:
-        whole = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
+        whole = AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        check_trust(model, error)
         raise InputError(
             f"{model}: expected a model folder in transformers' format or a hub name, but no configuration could be "
             f"read ({str(error).splitlines()[0]}); a folder beside the study file is written with ./ before it"
         ) from error
+    _check_pickled(model)
     config = whole if whole.is_encoder_decoder else whole.get_text_config()
     name = whole.model_type
     causal = not whole.is_encoder_decoder and (
@@ -80,6 +91,33 @@ def describe(model: str) -> Shape:
     return Shape(hidden, layers, positions, _counted(model) or rough, inner, causal)
 
 
+def check_trust(model: str, error: Exception) -> None:
+    """Explain an error of transformers that a model brings code of its own; without one it would ask on the terminal.
+
+    Raises
+    ------
+    InputError
+        That is the error.
+    """
+    if "trust_remote_code" in str(error):
+        raise InputError(
+            f"{model}: brings Python code of its own, which is not run unless asked; read it, and if you trust it, "
+            "write trust_remote_code: true below the checkpoint's model (colign extract: --trust-remote-code)"
+        ) from error
+
+
+def _check_pickled(model: str) -> None:
+    """Refuse a folder whose weights are pickles alone, before the work that comes before they are loaded."""
+    names = [path.name for path in Path(model).iterdir()] if Path(model).is_dir() else []
+    pickled = sorted(name for name in names if name.endswith(_PICKLED))
+    if pickled and not any(name.endswith(".safetensors") for name in names):
+        raise InputError(
+            f"{model}: has its weights in {pickled[0]} alone, a pickle, which can run any code and is never loaded; "
+            "expected model.safetensors: if you trust the file, load it with transformers' from_pretrained and write "
+            "it with save_pretrained"
+        )
+
+
 def _counted(model: str) -> int:
     """Number of weights in the safetensors files that are loaded; 0 where there are none that can be read."""
     one, index = (Path(model) / f"model.safetensors{end}" for end in ("", ".index.json"))
@@ -95,17 +133,19 @@ def _counted(model: str) -> int:
     return count
 
 
-def identity(model: str) -> str:
+def identity(model: str, *, trusted: bool = False) -> str:
     """Short hash of a model's content: configuration and tokenizer whole, of weights 64 pieces of 64 KiB and the size.
 
     Weights that were trained differ everywhere, so pieces tell them apart in milliseconds at any size. A model of a
-    hub is known by its revision.
+    hub is known by its revision. Code counts where it is `trusted` and thus runs.
     """
+    asked = "trust_remote_code" if trusted else ""
     if not Path(model).is_dir():
-        return f"{model}@{getattr(AutoConfig.from_pretrained(model), '_commit_hash', None)}"
-    found = hashlib.sha256()
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+        return f"{model}@{getattr(config, '_commit_hash', None)}{asked}"
+    found = hashlib.sha256(asked.encode())
     for path in sorted(Path(model).iterdir()):
-        if path.suffix in (".json", ".txt", ".model"):
+        if path.suffix in (".json", ".txt", ".model") or (trusted and path.suffix == ".py"):
             found.update(path.name.encode() + path.read_bytes())
         elif path.suffix == ".safetensors":
             size = path.stat().st_size

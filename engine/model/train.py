@@ -217,8 +217,8 @@ def tune(
     if not os.path.isfile(os.path.join(base, "config.json")):
         raise InputError(f"{base}: expected a model directory, found no config.json in it; run pretrain first")
     with _undisturbed(recipe.seed) as generator:
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        model = BertForMaskedLM.from_pretrained(base, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        model = BertForMaskedLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
         longest = model.config.max_position_embeddings
         left = _encode(tokenizer, source, longest, "source text")
         right = _encode(tokenizer, target, longest, "target text")

@@ -59,6 +59,7 @@ class ClusterWorkers:
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
             self._client.register_plugin(_Prepared())
+            self._client.register_plugin(_Admission())  # in the place of what another run may have left
             self._client.subscribe_topic(_TOPIC, self._told)
             for name in _LOGGERS:
                 self._client.forward_logging(name, logging.WARNING)
@@ -66,7 +67,7 @@ class ClusterWorkers:
             self.__exit__(None, None, None)  # a client left open would stay the one that Dask computes with
             raise InputError(
                 f"no Dask scheduler with a worker answers at {launch.where(self._machine)} within {_ANSWER} ({error}); "
-                "start them, or correct the address in the machine file"
+                "start them, or correct the address in the machine file (tls:// where they use TLS)"
             ) from error
         except BaseException:  # also while it waits in a queue
             self.__exit__(None, None, None)
@@ -74,12 +75,11 @@ class ClusterWorkers:
         if isinstance(self._cluster, LocalCluster) and self._machine.adaptive is None:
             Thread(target=self._keep_whole, args=(self._cluster,), daemon=True).start()
         for worker, threads in self._client.nthreads().items():
-            if threads > 1:
+            try:
+                _check_threads(worker, threads)
+            except InputError:
                 self.__exit__(None, None, None)
-                raise InputError(
-                    f"worker {worker} runs {threads} tasks at once, and a task's memory is planned for a process of "
-                    "its own; start workers with --nthreads 1, one process a core"
-                )
+                raise
         self._limits = threadpool_limits(limits=1)
         return self
 
@@ -159,6 +159,9 @@ class ClusterWorkers:
         found = self._client.run(function, *args, on_error="return")
         return {worker: value for worker, value in found.items() if not isinstance(value, OSError)}  # lost on the way
 
+    def require(self, check: Callable[..., None], *args: Any) -> None:
+        self._client.register_plugin(_Admission(check, *args))
+
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         waiting = iter(keys)
         running: dict[Future, Key] = {}
@@ -233,8 +236,44 @@ class _Prepared(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
         name_tasks_in_logs()
 
 
+class _Admission(WorkerPlugin):  # type: ignore[misc]
+    """A check in every worker process, before its first task, of those that come later too; without one, none.
+
+    A process that fails it answers every task with the error, which ends the run: if it were closed instead, a queue
+    would start it again and again in the same place.
+    """
+
+    name = "colign-admission"
+    refusal: ColignError | None = None
+    """Of this process."""
+
+    def __init__(self, check: Callable[..., None] | None = None, *args: Any) -> None:
+        self._check, self._args = check, args
+
+    def setup(self, worker: Any) -> None:
+        _Admission.refusal = None
+        if self._check is None:
+            return
+        try:
+            _check_threads(worker.address, worker.state.nthreads)
+            self._check(*self._args)
+        except Exception as error:  # whatever it is, this process cannot be trusted with tasks
+            kind = "" if isinstance(error, ColignError) else f"{type(error).__name__}: "
+            _Admission.refusal = InputError(f"worker {worker.address} has come later and cannot be used: {kind}{error}")
+
+
+def _check_threads(worker: str, threads: int) -> None:
+    if threads > 1:
+        raise InputError(
+            f"worker {worker} runs {threads} tasks at once, and a task's memory is planned for a process of "
+            "its own; start workers with --nthreads 1, one process a core"
+        )
+
+
 def _guarded(function: Callable[..., Any], key: Key, *args: Any) -> Any:
     """Errors that a user can act upon are results: trying again would not mend them, so Dask must not retry."""
+    if _Admission.refusal is not None:
+        return _Admission.refusal
     try:
         with logged(key):
             return function(key, *args)

@@ -11,6 +11,9 @@ from dask.distributed import Client, LocalCluster, SSHCluster
 from schemas.errors import InputError
 from schemas.machine import STARTED, Machine
 
+_HERE = "127.0.0.1:0"
+"""Where dashboards listen unless a machine file says otherwise: they show everybody all that runs."""
+
 _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
 
@@ -44,10 +47,21 @@ def connect(machine: Machine, cluster: Any, timeout: str) -> Client:
     Raises
     ------
     InputError
-        Nothing says where the scheduler is.
+        Nothing says where the scheduler is, or the address and Dask's settings of TLS do not go together.
     OSError
         It does not answer in time.
     """
+    try:
+        return _client(machine, cluster, timeout)
+    except (TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{where(machine)}: {error}; an address that begins with tls:// and the certificates of Dask's own "
+            "configuration belong together: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY"
+        ) from error
+
+
+def _client(machine: Machine, cluster: Any, timeout: str) -> Client:
     if cluster is not None:
         return Client(cluster, timeout=timeout)
     if machine.scheduler_file is not None:
@@ -85,19 +99,22 @@ def _local(machine: Machine, count: int, limit: int) -> Any:
         n_workers=count,
         threads_per_worker=1,
         memory_limit=limit,
-        **({"processes": True, "dashboard_address": "127.0.0.1:0"} | machine.further),
+        **({"processes": True, "dashboard_address": _HERE} | machine.further),
     )
 
 
 def _cuda(machine: Machine, count: int, limit: int) -> Any:
     some = {} if machine.workers is None and machine.adaptive is None else {"n_workers": count}
     cluster = _class("dask_cuda", "LocalCUDACluster", "gpu")
-    return cluster(**some, threads_per_worker=1, memory_limit=limit, **machine.further)
+    return cluster(**some, threads_per_worker=1, memory_limit=limit, **({"dashboard_address": _HERE} | machine.further))
 
 
 def _slurm(machine: Machine, count: int, limit: int) -> Any:
     processes = int(machine.further.get("processes", 1))
-    given = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"} | machine.further
+    asked = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"}
+    given: dict[str, Any] = asked | machine.further
+    own = config.get("jobqueue.slurm.scheduler-options", None) or {}
+    given["scheduler_options"] = {"dashboard_address": _HERE} | own | given.get("scheduler_options", {})
     cluster = _class("dask_jobqueue", "SLURMCluster", "slurm")(**given)
     if machine.adaptive is None:
         cluster.scale(count)
@@ -107,6 +124,7 @@ def _slurm(machine: Machine, count: int, limit: int) -> Any:
 def _ssh(machine: Machine, count: int, limit: int) -> Any:
     given = dict(machine.further)
     options = {"nthreads": 1, "n_workers": count, "memory_limit": limit} | given.pop("worker_options", {})
+    given["scheduler_options"] = {"dashboard_address": _HERE} | given.get("scheduler_options", {})
     _class("asyncssh", "connect", "ssh")
     return SSHCluster(worker_options=options, **given)
 

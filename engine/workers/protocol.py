@@ -80,6 +80,12 @@ class Workers(Protocol):
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         """function(*args), or the error that it raises, in every process but this one, by the process's name."""
 
+    def require(self, check: Callable[..., None], *args: Any) -> None:
+        """Run check(*args) in every process but this one, before the first task of those that come later.
+
+        A task that is given to a process in which it raises fails with its error.
+        """
+
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         """Yield (key, function(key, *args)) as tasks end, in any order. Keys are taken as workers come free.
 

@@ -48,6 +48,9 @@ class SerialWorkers:
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         return {}
 
+    def require(self, check: Callable[..., None], *args: Any) -> None:
+        pass
+
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         poisoned = Poisoned()
         for key in keys:

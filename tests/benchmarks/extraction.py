@@ -106,7 +106,7 @@ def colign_run(
     )  # fmt: skip
 
     def prepare() -> None:
-        open_encoder(model, compute, True, None)
+        open_encoder(model, compute, True, None, False)
         torch.set_num_threads(1)
         paths.remove(place)
 

@@ -35,6 +35,15 @@ def warn(key: Key) -> None:
     logging.getLogger("engine.of-a-test").warning("seen %d", key.start)
 
 
+def process(key: Key, seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def refuse() -> None:
+    raise InputError("refused")
+
+
 def bad_input(key: Key) -> int:
     if key.start == 2:
         raise InputError("line 7: expected a word, found none; add one")
