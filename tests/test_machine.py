@@ -39,6 +39,7 @@ KEYS = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(9)]
         ({"type": "local", "address": "tcp://a:1"}, "address goes with type address, found local; leave it out"),
         ({"type": "scheduler-file"}, "needs the key scheduler_file"),
         ({"type": "ssh"}, "needs the key hosts, a list of names"),
+        ({"type": "ssh", "hosts": ["a", "b"], "adaptive": {"maximum": 3}}, "adaptive goes with .*, found ssh"),
         ({"type": "local", "workers": 2, "adaptive": {"maximum": 3}}, "two ways to say how many; leave out one"),
         ({"type": "local", "adaptive": {"minimum": 4, "maximum": 3}}, "maximum 3 is below minimum 4; exchange them"),
         ({"type": "local", "adaptive": {"minimum": 0, "maximum": 3}}, "adaptive.minimum: .*greater than or equal to 1"),
@@ -80,7 +81,11 @@ COMMAND = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(LIMIT)]
          {"n_workers": 1, "image": "colign:1", "worker_command": COMMAND}, None),
         ({"type": "ssh", "workers": 2, "hosts": ["a", "b"], "worker_options": {"local_directory": "/x"}},
          {"hosts": ["a", "b"],
-          "worker_options": {"nthreads": 1, "n_workers": 2, "memory_limit": LIMIT, "local_directory": "/x"}}, None),
+          "worker_options": {"nthreads": 1, "n_workers": 2, "memory_limit": LIMIT, "local_directory": "/x",
+                             "preload_nanny": ["engine.workers.tied"]},
+          "scheduler_options": {"preload": ["engine.workers.tied"]}}, None),
+        ({"type": "kubernetes", "workers": 3, "custom_cluster_spec": "cluster.yaml"},
+         {"n_workers": 3, "custom_cluster_spec": "cluster.yaml", "worker_command": COMMAND}, 3),
     ],
 )  # fmt: skip
 def test_start__hands_further_keys_to_the_class(
