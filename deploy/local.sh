@@ -6,8 +6,8 @@
 #   bash deploy/local.sh check           install with the test and lint extras, then ruff and mypy
 #   bash deploy/local.sh install         install only
 #   bash deploy/local.sh lock [reqs]     write deploy/constraints-cpu.txt anew (run it with the oldest Python supported)
-#   bash deploy/local.sh lock gpu [reqs] write deploy/constraints-gpu.txt anew from constraints-cpu.txt: uv reads metadata
-#                                        alone, so that neither a GPU nor gigabytes of CUDA are needed
+#   bash deploy/local.sh lock gpu [reqs] write deploy/constraints-gpu.txt anew from constraints-cpu.txt; metadata are
+#                                        enough for it, neither a GPU nor gigabytes of CUDA are needed
 #
 # PYTHON=<command or path> chooses the interpreter; otherwise an existing .venv keeps its own, and a new one takes
 # the newest Python that the pins support.
@@ -189,7 +189,8 @@ print(*project["optional-dependencies"].keys() - {"gpu"}, sep=",")' "$root/pypro
   pip_install uv                                              # which resolves in seconds what takes pip many minutes
   "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-build-isolation "$torch" \
     -e "${root}[$extras]" "$@" </dev/null || unresolved
-  "$venv/bin/python" -m pip freeze --all --exclude colign --exclude uv | sed -E 's/\+[a-z0-9.]+$//' | write_lock "$constraints"
+  "$venv/bin/python" -m pip freeze --all --exclude colign --exclude uv | sed -E 's/\+[a-z0-9.]+$//' |
+    write_lock "$constraints"
 }
 
 lock_gpu() { # the versions of the CPU where RAPIDS allows them, so that as little as can be differs
