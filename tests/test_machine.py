@@ -1,5 +1,6 @@
 """Machine files: what is refused, what goes to the class that starts workers, Dask's own ways to a scheduler."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,17 @@ def test_start__hands_further_keys_to_the_class(
     cluster = launch.start(parse(Machine, {"memory": 2} | values, "machine.yaml"))
     assert (cluster.given, cluster.scaled) == (given, scaled)
     assert cluster.adapted == ({"minimum": 1, "maximum": 5} if "adaptive" in values else None)
+
+
+def test_start__leaves_ctrl_c_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "dask_jobqueue.runner", raising=False)
+    monkeypatch.delitem(sys.modules, "dask_jobqueue", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    found = launch._class
+    monkeypatch.setattr(launch, "_class", lambda *names: found(*names) and Started)
+    launch.start(Machine(type="slurm"))
+    assert "dask_jobqueue.runner" in sys.modules
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_start__what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,8 @@ def test_template__a_job_that_is_stopped_and_sent_again_equals_this_process(
     wait_for(lambda: bool(crash.records(there)) or first.poll() is not None, 240)
     # the signal of the template's head, as at the end of the time
     subprocess.run(["scancel", "--batch", "--signal=INT", "--name=colign"], check=True)
-    assert first.wait() != 0, (tmp_path / "colign.log").read_text()
+    assert first.wait() == 130, (tmp_path / "colign.log").read_text()
+    assert "stopped; finished tasks are kept" in (tmp_path / "colign.log").read_text()
     wait_for(lambda: "RUNNING" not in squeue(), 30)
     again = subprocess.run([*sent, study.file, machine, "--out", there], check=False)
     assert again.returncode == 0, (tmp_path / "colign.log").read_text()

@@ -1,6 +1,7 @@
 """Dask clusters of a machine file. The only user, beside `engine.workers.cluster`, of dask and of what starts it."""
 
 import logging
+import signal
 from collections import deque
 from collections.abc import Callable
 from importlib import import_module
@@ -103,7 +104,10 @@ def _cuda(machine: Machine, count: int, limit: int) -> Any:
 def _slurm(machine: Machine, count: int, limit: int) -> Any:
     processes = int(machine.further.get("processes", 1))
     given = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"} | machine.further
-    cluster = _class("dask_jobqueue", "SLURMCluster", "slurm")(**given)
+    interrupted = signal.getsignal(signal.SIGINT)
+    kind = _class("dask_jobqueue", "SLURMCluster", "slurm")
+    signal.signal(signal.SIGINT, interrupted)  # its import makes Ctrl-C an end without a word and with exit code 0
+    cluster = kind(**given)
     if machine.adaptive is None:
         cluster.scale(count)
     return cluster
