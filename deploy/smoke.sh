@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tells in a minute or two whether an installation is right, on a workstation, on a cluster or in a container: runs a
+# Tells in a few minutes whether an installation is right, on a workstation, on a cluster or in a container: runs a
 # tiny study in one process and again on a machine, and compares every stored bit.
 #
 #   bash deploy/smoke.sh                                    two processes of this computer, or the running scheduler
