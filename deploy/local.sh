@@ -6,6 +6,8 @@
 #   bash deploy/local.sh check           install with the test and lint extras, then ruff and mypy
 #   bash deploy/local.sh install         install only
 #   bash deploy/local.sh lock [reqs]     write deploy/constraints-cpu.txt anew (run it with the oldest Python supported)
+#   bash deploy/local.sh lock gpu [reqs] write deploy/constraints-gpu.txt anew from constraints-cpu.txt; metadata are
+#                                        enough for it, neither a GPU nor gigabytes of CUDA are needed
 #
 # PYTHON=<command or path> chooses the interpreter; otherwise an existing .venv keeps its own, and a new one takes
 # the newest Python that the pins support.
@@ -153,23 +155,54 @@ check() {
   return $failed
 }
 
-lock() { # the newest of everything but torch, unless the further arguments say otherwise, in an environment of its own
-  local python="" scratch header torch
+make_scratch() { # sets $python, $scratch and, for pip_install, $venv: an environment of its own
   find_python
   scratch=$(mktemp -d)
   # shellcheck disable=SC2064 # the name as it is now
   trap "rm -rf '$scratch'" EXIT
-  header=$(grep '^#' "$constraints")
-  torch=$(grep '^torch==' "$constraints")
-  venv=$scratch/venv # from here on pip_install means this one
+  venv=$scratch/venv
   "$python" -m venv "$venv" </dev/null
+}
+
+write_lock() { # $1: the file, whose header is kept; standard input: the pins
+  { grep '^#' "$1" && cat; } >"$scratch/constraints"
+  cp "$scratch/constraints" "$1"
+  say "wrote ${1#"$root/"}"
+}
+
+unresolved() {
+  say "uv could not resolve the environment (see above; is the network there?)."
+  exit 1
+}
+
+lock_cpu() { # the newest of everything but torch, unless the further arguments say otherwise
+  local python="" scratch="" torch extras
+  make_scratch
+  torch=$(grep '^torch==' "$constraints")
+  extras=$("$python" -c 'import sys, tomllib
+project = tomllib.load(open(sys.argv[1], "rb"))["project"]
+print(*project["optional-dependencies"].keys() - {"gpu"}, sep=",")' "$root/pyproject.toml")
   say "installing everything anew"
   pip_install --upgrade pip setuptools wheel
-  pip_install --no-build-isolation "$torch" -e "${root}[test,lint]" "$@"
-  { echo "$header" && "$venv/bin/python" -m pip freeze --all --exclude colign | sed -E 's/\+[a-z0-9.]+$//'; } \
-    >"$scratch/constraints"
-  cp "$scratch/constraints" "$constraints"
-  say "wrote deploy/constraints-cpu.txt"
+  pip_install "$torch"
+  torch=$("$venv/bin/python" -m pip freeze | grep '^torch==') # this build and no other
+  pip_install uv                                              # which resolves in seconds what takes pip many minutes
+  "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-build-isolation "$torch" \
+    -e "${root}[$extras]" "$@" </dev/null || unresolved
+  "$venv/bin/python" -m pip freeze --all --exclude colign --exclude uv | sed -E 's/\+[a-z0-9.]+$//' |
+    write_lock "$constraints"
+}
+
+lock_gpu() { # the versions of the CPU where RAPIDS allows them, so that as little as can be differs
+  local python="" scratch=""
+  make_scratch
+  pip_install uv
+  say "resolving the environment of GPUs"
+  cp "$constraints" "$scratch/pins" # uv keeps what the file that it writes says already, wherever it can
+  printf '%s\n' pip setuptools wheel "$@" |
+    "$venv/bin/uv" pip compile --quiet --all-extras --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+      --no-annotate --no-header --output-file "$scratch/pins" "$root/pyproject.toml" - >/dev/null || unresolved
+  write_lock "$root/deploy/constraints-gpu.txt" <"$scratch/pins"
 }
 
 action=${1:-}
@@ -189,9 +222,16 @@ case $action in
     check
     ;;
   install) install_project base ;;
-  lock) lock "$@" ;;
+  lock)
+    if [[ ${1:-} == gpu ]]; then
+      shift
+      lock_gpu "$@"
+    else
+      lock_cpu "$@"
+    fi
+    ;;
   *)
-    echo "usage: bash deploy/local.sh demo [args] | test [args] | check | install | lock [requirements]" >&2
+    echo "usage: bash deploy/local.sh demo [args] | test [args] | check | install | lock [gpu] [requirements]" >&2
     exit 2
     ;;
 esac

@@ -1,6 +1,7 @@
 """The machine file: where a study runs; it never changes a result."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -81,7 +82,12 @@ class Machine(BaseModel):
             raise ValueError("type scheduler-file needs the key scheduler_file, the file that the scheduler wrote")
         if self.type == "ssh" and not self.further.get("hosts"):
             raise ValueError("type ssh needs the key hosts, a list of names; the first also gets the scheduler")
-        types = {"address": ["address"], "scheduler_file": ["scheduler-file"], "workers": STARTED, "adaptive": STARTED}
+        types: dict[str, Sequence[str]] = {
+            "address": ["address"],
+            "scheduler_file": ["scheduler-file"],
+            "workers": STARTED,
+            "adaptive": [kind for kind in STARTED if kind != "ssh"],  # whose hosts are listed
+        }
         for key, allowed in types.items():
             if getattr(self, key) is not None and self.type not in allowed:
                 raise ValueError(f"{key} goes with type {' or '.join(allowed)}, found {self.type}; leave it out")

@@ -1,5 +1,6 @@
 """Machine files: what is refused, what goes to the class that starts workers, Dask's own ways to a scheduler."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ KEYS = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(9)]
         ({"type": "local", "address": "tcp://a:1"}, "address goes with type address, found local; leave it out"),
         ({"type": "scheduler-file"}, "needs the key scheduler_file"),
         ({"type": "ssh"}, "needs the key hosts, a list of names"),
+        ({"type": "ssh", "hosts": ["a", "b"], "adaptive": {"maximum": 3}}, "adaptive goes with .*, found ssh"),
         ({"type": "local", "workers": 2, "adaptive": {"maximum": 3}}, "two ways to say how many; leave out one"),
         ({"type": "local", "adaptive": {"minimum": 4, "maximum": 3}}, "maximum 3 is below minimum 4; exchange them"),
         ({"type": "local", "adaptive": {"minimum": 0, "maximum": 3}}, "adaptive.minimum: .*greater than or equal to 1"),
@@ -86,8 +88,12 @@ COMMAND = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(LIMIT)]
         ({"type": "kubernetes", "image": "colign:1", "adaptive": {"maximum": 5}},
          {"n_workers": 1, "image": "colign:1", "worker_command": COMMAND}, None),
         ({"type": "ssh", "workers": 2, "hosts": ["a", "b"], "worker_options": {"local_directory": "/x"}},
-         {"hosts": ["a", "b"], "scheduler_options": DASHBOARD,
-          "worker_options": {"nthreads": 1, "n_workers": 2, "memory_limit": LIMIT, "local_directory": "/x"}}, None),
+         {"hosts": ["a", "b"],
+          "worker_options": {"nthreads": 1, "n_workers": 2, "memory_limit": LIMIT, "local_directory": "/x",
+                             "preload_nanny": ["engine.workers.tied"]},
+          "scheduler_options": {"preload": ["engine.workers.tied"], **DASHBOARD}}, None),
+        ({"type": "kubernetes", "workers": 3, "custom_cluster_spec": "cluster.yaml"},
+         {"n_workers": 3, "custom_cluster_spec": "cluster.yaml", "worker_command": COMMAND}, 3),
     ],
 )  # fmt: skip
 def test_start__hands_further_keys_to_the_class(
@@ -98,6 +104,17 @@ def test_start__hands_further_keys_to_the_class(
     cluster = launch.start(parse(Machine, {"memory": 2} | values, "machine.yaml"))
     assert (cluster.given, cluster.scaled) == (given, scaled)
     assert cluster.adapted == ({"minimum": 1, "maximum": 5} if "adaptive" in values else None)
+
+
+def test_start__leaves_ctrl_c_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "dask_jobqueue.runner", raising=False)
+    monkeypatch.delitem(sys.modules, "dask_jobqueue", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    found = launch._class
+    monkeypatch.setattr(launch, "_class", lambda *names: found(*names) and Started)
+    launch.start(Machine(type="slurm"))
+    assert "dask_jobqueue.runner" in sys.modules
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_start__what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests import crash
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, Terminal, call
 
+ROOT = Path(__file__).parents[1]
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
 pytestmark = [
     pytest.mark.slow,
@@ -50,7 +52,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "SLURM did not start"
+        assert time.monotonic() < end, "SLURM takes too long"
         time.sleep(0.2)
 
 
@@ -104,13 +106,49 @@ def test_run__on_slurm_equals_this_process(
     study = SmallStudy(tmp_path / "study", save_bert(tmp_path / "model", positions=64))
     monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)
     assert call(monkeypatch, "run", study.file, "--out", tmp_path / "here") == 0
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     machine = study.machine(type="slurm", memory=1, walltime="00:10:00", log_directory=str(tmp_path / "logs"), **how)
     colign = Terminal(monkeypatch, capsys)
     colign("run", study.file, "--out", tmp_path / "there", "--machine", machine)
     crash.assert_equal(tmp_path / "there", tmp_path / "here")
     assert list((tmp_path / "logs").iterdir()), "no job has run"
-    left = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout
-    assert "RUNNING" not in left
+    assert "RUNNING" not in squeue()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_template__a_job_that_is_stopped_and_sent_again_equals_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = SmallStudy(tmp_path / "study", save_bert(tmp_path / "model", positions=64))
+    monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)
+    assert call(monkeypatch, "run", study.file, "--out", tmp_path / "here") == 0
+    command = tmp_path / "bin" / "colign"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m jobs.cli "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    machine = study.machine(
+        type="slurm", workers=1, memory=1, walltime="00:10:00", log_directory=str(tmp_path / "logs")
+    )
+    there = tmp_path / "there"
+    sent = ["sbatch", "--wait", f"--output={tmp_path}/colign.log", ROOT / "deploy" / "slurm.sh"]
+    first = subprocess.Popen([*sent, study.file, machine, "--out", there], stdout=subprocess.DEVNULL)
+    wait_for(lambda: bool(crash.records(there)) or first.poll() is not None, 240)
+    # the signal of the template's head, as at the end of the time
+    subprocess.run(["scancel", "--batch", "--signal=INT", "--name=colign"], check=True)
+    assert first.wait() == 130, (tmp_path / "colign.log").read_text()
+    assert "stopped; finished tasks are kept" in (tmp_path / "colign.log").read_text()
+    wait_for(lambda: "RUNNING" not in squeue(), 30)
+    again = subprocess.run([*sent, study.file, machine, "--out", there], check=False)
+    assert again.returncode == 0, (tmp_path / "colign.log").read_text()
+    crash.assert_equal(there, tmp_path / "here")
+    wait_for(lambda: "RUNNING" not in squeue(), 30)
+    bad = subprocess.run([*sent, study.file], check=False)
+    assert (bad.returncode, "usage: sbatch" in (tmp_path / "colign.log").read_text()) == (2, True)
+
+
+def squeue() -> str:
+    """States of all jobs."""
+    command = ["squeue", "--noheader", "--format=%T"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,5 +1,8 @@
 """Dask clusters of a machine file. The only user, beside `engine.workers.cluster`, of dask and of what starts it."""
 
+import logging
+import signal
+from collections import deque
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +20,9 @@ _HERE = "127.0.0.1:0"
 _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
 
+_TIED = "engine.workers.tied"
+"""What processes that ssh starts preload."""
+
 
 def start(machine: Machine) -> Any:
     """Start the processes of a machine file: a Dask cluster; None for a scheduler that others run.
@@ -33,7 +39,7 @@ def start(machine: Machine) -> Any:
         cluster = _STARTERS[machine.type](machine, machine.expected, limit)
     except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
         raise InputError(f"machine file: type {machine.type}: {error}; correct its keys") from error
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # the classes, and the clients behind them, have errors of their own
         why = "; ".join(str(one) for one in (error, error.__cause__) if one is not None)
         raise InputError(f"machine file: type {machine.type}: the workers cannot be started: {why}") from error
     if machine.adaptive is not None:
@@ -115,7 +121,10 @@ def _slurm(machine: Machine, count: int, limit: int) -> Any:
     given: dict[str, Any] = asked | machine.further
     own = config.get("jobqueue.slurm.scheduler-options", None) or {}
     given["scheduler_options"] = {"dashboard_address": _HERE} | own | given.get("scheduler_options", {})
-    cluster = _class("dask_jobqueue", "SLURMCluster", "slurm")(**given)
+    interrupted = signal.getsignal(signal.SIGINT)
+    kind = _class("dask_jobqueue", "SLURMCluster", "slurm")
+    signal.signal(signal.SIGINT, interrupted)  # its import makes Ctrl-C an end without a word and with exit code 0
+    cluster = kind(**given)
     if machine.adaptive is None:
         cluster.scale(count)
     return cluster
@@ -123,16 +132,40 @@ def _slurm(machine: Machine, count: int, limit: int) -> Any:
 
 def _ssh(machine: Machine, count: int, limit: int) -> Any:
     given = dict(machine.further)
-    options = {"nthreads": 1, "n_workers": count, "memory_limit": limit} | given.pop("worker_options", {})
-    given["scheduler_options"] = {"dashboard_address": _HERE} | given.get("scheduler_options", {})
+    workers = {"nthreads": 1, "n_workers": count, "memory_limit": limit, "preload_nanny": [_TIED]}
+    workers |= given.pop("worker_options", {})
+    scheduler = {"preload": [_TIED], "dashboard_address": _HERE} | given.pop("scheduler_options", {})
     _class("asyncssh", "connect", "ssh")
-    return SSHCluster(worker_options=options, **given)
+    said = _Lines()
+    logging.getLogger("distributed.deploy.ssh").addHandler(said)
+    try:
+        return SSHCluster(worker_options=workers, scheduler_options=scheduler, **given)
+    except Exception as error:
+        if "failed to start" in str(error) and said.lines:  # all that Dask says of what it read there
+            raise RuntimeError("\n  ".join([str(error), *said.lines])) from error
+        raise
+    finally:
+        logging.getLogger("distributed.deploy.ssh").removeHandler(said)
+
+
+class _Lines(logging.Handler):
+    """The last lines that processes on other hosts wrote."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: deque[str] = deque(maxlen=10)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
 
 def _kubernetes(machine: Machine, count: int, limit: int) -> Any:
     command = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(limit)]
     given = {"n_workers": count, "worker_command": command} | machine.further
-    return _class("dask_kubernetes.operator", "KubeCluster", "kubernetes")(**given)
+    cluster = _class("dask_kubernetes.operator", "KubeCluster", "kubernetes")(**given)
+    if "custom_cluster_spec" in given and machine.workers is not None:  # which has a number of its own
+        cluster.scale(count)
+    return cluster
 
 
 _STARTERS: dict[str, Callable[[Machine, int, int], Any]] = {
