@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=float, default=1e9)
     parser.add_argument("--languages", type=int, default=100)
     parser.add_argument("--pairs", action="append", choices=["pivot", "all"])
+    parser.add_argument("--done", action="append", type=float, help="share of the tasks (default: 0, 0.5 and 1)")
     parser.add_argument("--folder", help=argparse.SUPPRESS)  # the process of one row
     asked = parser.parse_args()
     tokens = int(asked.tokens)
@@ -154,7 +155,7 @@ def main() -> None:
         return
     shown, every = [], []
     for pairs in asked.pairs or ["pivot", "all"]:
-        for share in (0.0, 0.5, 1.0):
+        for share in asked.done or (0.0, 0.5, 1.0):
             with tempfile.TemporaryDirectory() as folder:
                 study = made_study(Path(folder), asked.languages, pairs)
                 if share:

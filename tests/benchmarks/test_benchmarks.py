@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import alignment, dictionary, kmeans, metrics
+from tests.benchmarks import alignment, dictionary, kmeans, metrics, planning, scheduler
 from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
 from tests.benchmarks.extraction import colign_run
@@ -121,3 +121,18 @@ def test_alignment__scores_every_symmetrisation_and_another_tools_links(
     assert found["scores"][0]["aer"] == 0
     assert [row["symmetrise"] for row in found["scores"][1:]] == list(alignment.SYMMETRISATIONS)
     assert found["costs"][0]["sentences"] == 40
+
+
+def test_planning__the_script_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--tokens", "1e5", "--languages", "3", "--pairs", "all", "--done", "0.5"]
+    monkeypatch.setattr(sys, "argv", ["planning", *options])
+    planning.main()
+    [found] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < found["left"] < found["tasks"]
+
+
+@pytest.mark.slow
+def test_scheduler__every_verb_has_a_cost() -> None:
+    found = scheduler.measure(count=8, languages=3, workers=(1,), wait=0.1)
+    assert {row["verb"] for row in found} == {"map", "fold"}
+    assert all(row["tasks_a_second"] > 0 for row in found)
