@@ -16,7 +16,7 @@ from engine.allocator import give_back_holes
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_float32, open_encoder
 from engine.model.pieces import Tokenised
-from engine.model.shape import describe
+from engine.model.shape import Shape, describe
 from engine.previous import Known, find
 from engine.rounding import round_bits
 from engine.text import sentences_with, some_sentences
@@ -49,6 +49,8 @@ class Extraction:
     """Path of an ACTIVATIONS dataset from which vectors are taken, if it is there."""
     model: str
     """Model folder or hub name."""
+    shape: Shape
+    """What the model can give."""
     language: str
     """Language to read."""
     source: str | None
@@ -94,7 +96,7 @@ def setup(task: Extraction, settings: study.Activations, tokens: int, *, dtype: 
     store.setup(
         task.path,
         ACTIVATIONS,
-        {"layer": len(wanted.layers), "token": tokens, "hidden": describe(task.model, trusted=task.trusted).hidden},
+        {"layer": len(wanted.layers), "token": tokens, "hidden": task.shape.hidden},
         {"layer": np.array(wanted.layers, np.int32)},
         chunks={"layer": 1, "token": settings.chunk_tokens},
         shards={"layer": 1, "token": settings.shard_tokens},

@@ -4,9 +4,11 @@ import contextlib
 import errno
 import gzip
 import hashlib
+import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
@@ -83,6 +85,20 @@ def read_text(path: str) -> str | None:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a text file") from error
 
 
+def contents(folder: str, suffix: str) -> Iterator[tuple[str, bytes]]:
+    """Paths and contents of all small files below a folder whose names end alike, in the order of their paths.
+
+    There may be 10^5 of them: a local disk is asked no more than it must be, an object store for many at once.
+    """
+    system, place = filesystem(folder)
+    if isinstance(system, LocalFileSystem):
+        found = sorted(f"{where}/{name}" for where, _, names in os.walk(place) for name in names)
+        yield from ((path, Path(path).read_bytes()) for path in found if path.endswith(suffix))
+        return
+    found = [path for path in system.find(place) if path.endswith(suffix)]  # not glob: the name may hold its signs
+    yield from zip(found, system.cat_ranges(found, None, None, on_error="raise"), strict=True)
+
+
 @contextlib.contextmanager
 def unpacked(path: str) -> Iterator[BinaryIO | gzip.GzipFile]:
     """A text file opened to read its bytes; a damaged gzip file is an error that names it and the remedy."""
@@ -119,7 +135,8 @@ def sweep_partial_files(path: str) -> int:
     if not isinstance(system, LocalFileSystem):
         return 0
     beside = [name for name in (f"{place}.partial", f"{place}.removed.partial") if system.exists(name)]
-    left = beside + [found for found in system.find(place, withdirs=True) if found.endswith(".partial")]
+    below = (f"{where}/{name}" for where, *found in os.walk(place) for names in found for name in names)
+    left = beside + [found for found in below if found.endswith(".partial")]
     for found in left:
         with contextlib.suppress(FileNotFoundError):  # inside a folder that went before it, or its writer was alive
             system.rm(found, recursive=True)

@@ -2,7 +2,7 @@
 
 import json
 
-from engine.paths import filesystem, join, read_text, write_text
+from engine.paths import contents, filesystem, join, read_text, write_text
 from schemas.errors import StoreError
 from schemas.task import Record
 
@@ -32,12 +32,8 @@ def read_records(folder: str) -> dict[str, Record]:
     StoreError
         A record is damaged; the message names it and the remedy.
     """
-    system, place = filesystem(folder)
     records = {}
-    for path in system.find(place):  # not glob: the folder's name may hold its signs
-        if not path.endswith(".json"):
-            continue
-        text = system.cat_file(path)
+    for path, text in contents(folder, ".json"):
         try:
             record = Record(**json.loads(text))
             if not path.endswith(join("", f"{record.key}.json")):

@@ -51,6 +51,7 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
     workers = limits.expected
     holdable = limits.memory_bytes // 2 * workers
     found = []
+    rates: dict[tuple[int, int], float] = {}
     for task in tasks:
         row = {"selection": "/".join(task.part), "vectors": task.stops[-1], "layers": len(task.layers)}
         needed = PROCESS + memory(task, settings, holdable, threads)
@@ -60,7 +61,9 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
         runs = task.runs(settings)
         plan = together(task, runs, holdable)
         work = 2 * task.stops[-1] * task.hidden * sum(run.k for run in runs) * len(task.layers)
-        rate = product_rate(task.hidden, max(task.ks), limits.products) * threads * workers
+        shape = task.hidden, max(task.ks)
+        if shape not in rates:  # measuring takes a moment, and a study has thousands of selections
+            rates[shape] = product_rate(*shape, limits.products)
         found.append(
             {
                 **row,
@@ -69,7 +72,7 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
                 "runs_together": max(len(of) for of in plan.runs),
                 "held": plan.keep,
                 "bytes_read_a_pass": 0 if plan.keep else task.layer_bytes() * len(plan.runs) * len(task.layers),
-                "seconds_a_whole_pass": work / rate,
+                "seconds_a_whole_pass": work / (rates[shape] * threads * workers),
                 "memory": needed,
             }
         )

@@ -257,8 +257,11 @@ def _work(
             yield 1
         return
     settings = context.study.concepts
+    layers_left: dict[tuple[str, ...], list[int]] = {}
+    for key in left:
+        layers_left.setdefault(key.part[:-1], []).append(int(key.part[-1]))
     for clustering in stage.clusterings:
-        layers = [int(key.part[-1]) for key in left if key.part[:-1] == clustering.part]
+        layers = layers_left.get(clustering.part)
         if not layers:
             paths.remove(context.layout.checkpoints(*clustering.part))  # of a run that was killed right before
             continue

@@ -79,7 +79,7 @@ def is_linked(study: Study) -> bool:
 def selections(study: Study) -> dict[str, tuple[str, ...]]:
     """Languages of each selection, by name: every language alone, or in each of its pairs, and the mixed sets."""
     if is_linked(study):
-        alone = {concepts_name(study, one, other): (one,) for s, t in study.pairs for one, other in ((s, t), (t, s))}
+        alone = {_in_pair(language, pair): (language,) for pair in study.pairs for language in pair}
     else:
         alone = {lang: (lang,) for lang in study.corpus.files}
     return alone | {"+".join(group): group for group in study.language_sets}
@@ -90,6 +90,10 @@ def concepts_name(study: Study, language: str, other: str) -> str:
     if not is_linked(study):
         return language
     pair = next(pair for pair in study.pairs if set(pair) == {language, other})
+    return _in_pair(language, pair)
+
+
+def _in_pair(language: str, pair: tuple[str, str]) -> str:
     return f"{language}@{'-'.join(pair)}"
 
 

@@ -2,7 +2,6 @@
 
 from engine.activations import BLOCKS, Extraction
 from engine.model.encode import BATCH_SUBWORDS
-from engine.model.shape import Shape, describe
 from engine.text import BLOCK
 from jobs.clustering import PROCESS
 from jobs.selections import Text
@@ -47,12 +46,11 @@ def disk(context: Context, text: Text) -> list[dict[str, str | int]]:
 def layer_bytes(task: Extraction, tokens: int, settings: Activations) -> int:
     """Bytes on disk of one layer of some tokens."""
     itemsize = 2 if settings.dtype == "float16" else 4  # auto may become float32
-    return tokens * describe(task.model, trusted=task.trusted).hidden * itemsize
+    return tokens * task.shape.hidden * itemsize
 
 
 def extraction_memory(task: Extraction, text: Text, settings: Activations) -> int:
     """Projected peak memory of a process that extracts, in bytes."""
-    shape = describe(task.model, trusted=task.trusted)
     tokens = text.selected_tokens[task.language]
     shards = -(-tokens // settings.shard_tokens)
     shard = layer_bytes(task, min(tokens, settings.shard_tokens), settings)
@@ -65,7 +63,7 @@ def extraction_memory(task: Extraction, text: Text, settings: Activations) -> in
         + text.types[lang] * _FORM
         for lang in languages
     )
-    return PROCESS + weights(shape, task) + _forward(shape, task) + vectors + words + TEXT_BLOCKS
+    return PROCESS + weights(task) + _forward(task) + vectors + words + TEXT_BLOCKS
 
 
 TOKEN_BYTES = 16
@@ -75,19 +73,19 @@ TOKEN_BYTES = 16
 def offloaded(task: Extraction) -> bool:
     """Whether the weights are larger than the room for them in host memory, and read again in every pass."""
     itemsize = 4 if task.wanted.compute == "float32" else 2
-    return task.memory is not None and itemsize * describe(task.model, trusted=task.trusted).parameters > task.memory
+    return task.memory is not None and itemsize * task.shape.parameters > task.memory
 
 
-def weights(shape: Shape, task: Extraction) -> int:
+def weights(task: Extraction) -> int:
     """Bytes of a model's weights that lie in host memory."""
     if offloaded(task):
         return task.memory or 0
     # the error of bfloat16 is measured beside a copy in float32
-    return (4 if task.wanted.compute == "float32" else 2 + 4) * shape.parameters
+    return (4 if task.wanted.compute == "float32" else 2 + 4) * task.shape.parameters
 
 
-def _forward(shape: Shape, task: Extraction) -> int:
+def _forward(task: Extraction) -> int:
     """Bytes of one forward pass in every thread: kept states, and a block's inner activations."""
     subwords = task.wanted.batch_subwords or BATCH_SUBWORDS["cpu"]
-    block = 6 * shape.hidden + 2 * shape.inner
-    return task.threads * subwords * 4 * (len(task.wanted.layers) * shape.hidden + block)
+    block = 6 * task.shape.hidden + 2 * task.shape.inner
+    return task.threads * subwords * 4 * (len(task.wanted.layers) * task.shape.hidden + block)

@@ -132,6 +132,7 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                     layout.activations(name, stack, language),
                     layout.previous_activations(name, stack, language),
                     checkpoint.model,
+                    shape,
                     language,
                     study.decoder_source(language) if stack == "decoder" and shape.encoder_decoder else None,
                     wanted,
@@ -249,10 +250,10 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
     study = context.study
     settings = study.concepts
     found = []
-    for name, checkpoint in study.checkpoints.items():
-        hidden = describe(checkpoint.model, trusted=checkpoint.trust_remote_code).hidden
+    for name in study.checkpoints:
         for stack in study.activations.stacks:
             for selection, languages in selections(study).items():
+                first = context.extractions[name, stack, languages[0]]
                 parts = [clustered_name(selection, lang) for lang in languages] if is_linked(study) else []
                 sizes = [text.clustered_tokens[part] for part in parts]
                 stops = np.cumsum(sizes or [text.selected_tokens[lang] for lang in languages])
@@ -267,9 +268,9 @@ def clusterings(context: Context, text: Text) -> list[Clustering]:
                         tuple(context.layout.activations(name, stack, lang) for lang in languages),
                         languages,
                         tuple(int(s) for s in stops),
-                        hidden,
+                        first.shape.hidden,
                         _itemsize(study),
-                        context.extractions[name, stack, languages[0]].wanted.layers,
+                        first.wanted.layers,
                         (name, stack, selection),
                         study.activations.shard_tokens,
                         settings.ks,
@@ -306,10 +307,18 @@ def _counts(context: Context, text: Text) -> Stage:
         nbytes += len(directions) * layers * k**2 * study.metrics.n_ranks // 16  # almost all are zero
     cells = max(study.concepts.ks) ** 2 * study.metrics.n_ranks
     keys = tuple(Key("counts", part) for part in parts)
-    clustered = sum((text.clustered_tokens or text.selected_tokens).values())
-    selected = clustered * (40 + 4 * layers)  # concepts of every layer, types, sorting
+    selected = _counted_together(study, text) * (40 + 4 * layers)  # concepts of every layer, types, sorting
     dictionary = max(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * _TRANSLATIONS
     return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + dictionary + TEXT_BLOCKS)
+
+
+def _counted_together(study: Study, text: Text) -> int:
+    """Tokens behind the largest count: of both languages of a pair, or of a set."""
+    if is_linked(study):
+        names = [[f"{lang}@{'-'.join(pair)}" for lang in pair] for pair in study.pairs]
+        names += [[clustered_name("+".join(group), lang) for lang in group] for group in study.language_sets]
+        return max(sum(text.clustered_tokens[name] for name in group) for group in names)
+    return max(sum(text.selected_tokens[lang] for lang in group) for group in (*study.pairs, *study.language_sets))
 
 
 def _uncertainty(context: Context, text: Text) -> Iterator[Stage]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
@@ -277,8 +278,8 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _distinct_paths(self) -> Self:
-        paths = [f"{a}-{b}".lower() for s, t in self.pairs for a, b in ((s, t), (t, s))]
-        if same := sorted({path for path in paths if paths.count(path) > 1}):
+        paths = Counter(f"{a}-{b}".lower() for s, t in self.pairs for a, b in ((s, t), (t, s)))
+        if same := sorted(path for path, count in paths.items() if count > 1):
             raise ValueError(f"two pairs would be written as {same[0]!r}; give the languages other names")
         for names in (self.corpus.files, self.checkpoints):
             for one, other in combinations(names, 2):
@@ -289,11 +290,12 @@ class Study(Section):
     @property
     def mixed_directions(self) -> tuple[tuple[str, str, str], ...]:
         """Language set, source and target of every direction within mixed text."""
+        places = {frozenset(pair): place for place, pair in enumerate(self.pairs)}
         return tuple(
-            ("+".join(group), source, target)
+            ("+".join(group), *direction)
             for group in self.language_sets
-            for source, target in self.directions
-            if {source, target} <= {*group}
+            for place in sorted(places[both] for both in map(frozenset, combinations(group, 2)) if both in places)
+            for direction in (self.pairs[place], self.pairs[place][::-1])
         )
 
     @property

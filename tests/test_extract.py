@@ -44,6 +44,7 @@ def prepared(
         path=str(folder / "activations.zarr"),
         previous=str(folder / "previous.zarr"),
         model=model,
+        shape=describe(model),
         language="de",
         source="en" if stack == "decoder" and describe(model).encoder_decoder else None,
         wanted=wanted(stack, layers_of(model, stack, "all"), batch_subwords=40, **options),

@@ -194,3 +194,17 @@ def test_json_schema__explains_every_field(model: type[BaseModel], tmp_path: Pat
 def test_sections__are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Concepts().k = 3  # type: ignore[misc]
+
+
+@given(st.data())
+def test_mixed_directions__are_those_of_the_pairs_within_each_set(data: st.DataObject) -> None:
+    languages = ["de", "en", "es", "fr", "it"]
+    some = st.lists(st.sampled_from(languages), min_size=2, max_size=4, unique=True).map(tuple)
+    groups = {"max_size": 6, "unique_by": frozenset}
+    pairs = data.draw(st.lists(some.map(lambda group: group[:2]), min_size=1, **groups))
+    sets = data.draw(st.lists(some, min_size=1, **groups))
+    corpus = {"files": {language: f"{language}.txt" for language in languages}}
+    study = parse(Study, changed(corpus=corpus, pairs=pairs, language_sets=sets), "study.yaml")
+    assert study.mixed_directions == tuple(
+        ("+".join(group), *direction) for group in sets for direction in study.directions if {*direction} <= {*group}
+    )

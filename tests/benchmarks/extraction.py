@@ -33,6 +33,7 @@ from engine import activations, paths, store
 from engine.activations import Extraction
 from engine.corpus import write_corpus
 from engine.model.encode import Wanted, open_encoder
+from engine.model.shape import describe
 from engine.selection import write_selections
 from schemas.corpus import CORPUS
 from schemas.selection import Selection
@@ -102,7 +103,7 @@ def colign_run(
     wanted = Wanted("encoder", layers, compute=compute, batch_subwords=batch_subwords)
     shard, none = settings.shard_tokens, f"{place}.none"
     task = Extraction(
-        corpus, selection, place, none, model, "en", None, wanted, False, None, shard, threads, None
+        corpus, selection, place, none, model, describe(model), "en", None, wanted, False, None, shard, threads, None
     )  # fmt: skip
 
     def prepare() -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import alignment, dictionary, kmeans, metrics
+from jobs import stages
+from jobs.layout import Layout
+from tests.benchmarks import alignment, dictionary, kmeans, metrics, planning, scheduler, simulation
 from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
 from tests.benchmarks.extraction import colign_run
@@ -121,3 +123,40 @@ def test_alignment__scores_every_symmetrisation_and_another_tools_links(
     assert found["scores"][0]["aer"] == 0
     assert [row["symmetrise"] for row in found["scores"][1:]] == list(alignment.SYMMETRISATIONS)
     assert found["costs"][0]["sentences"] == 40
+
+
+def test_planning__the_script_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--tokens", "1e5", "--languages", "3", "--pairs", "all", "--done", "0.5"]
+    monkeypatch.setattr(sys, "argv", ["planning", *options])
+    planning.main()
+    [found] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < found["left"] < found["tasks"]
+
+
+@pytest.mark.slow
+def test_scheduler__every_verb_has_a_cost() -> None:
+    found = scheduler.measure(count=8, languages=3, workers=(1,), wait=0.1)
+    assert {row["verb"] for row in found} == {"map", "fold"}
+    assert all(row["tasks_a_second"] > 0 for row in found)
+
+
+def test_simulation__tasks_are_taken_in_order_as_workers_come_free() -> None:
+    assert simulation.makespan([3, 1, 1, 1], 2, handing_out=0) == 3
+    assert simulation.makespan([1, 1, 3], 2, handing_out=0) == 4
+    assert simulation.makespan([1] * 10, 100, handing_out=2) == 19
+    assert simulation.makespan([], 2, handing_out=1) == 0
+
+
+def test_simulation__work_on_one_worker_is_that_of_the_rates(tmp_path: Path) -> None:
+    study = planning.made_study(tmp_path, 3, "pivot", concepts={"k": 10})
+    context = stages.context(study, Layout(str(tmp_path / "study")), 1, 2**34)
+    text = planning.made_text(study, 600_000)
+    planned = stages.stages(context, text, 2**34)
+    rates = simulation.Rates(1000, 1e9, 1e30, 1e30, 1e30, 0, 7, 0.5, 1, 2000, 100, 1)
+    found = simulation.simulate(context, text, planned, 1, rates)
+    assert found["activations"] == pytest.approx(600)
+    assert found["corpus"] == pytest.approx(300)
+    # vectors alone and in two sets of two languages, rounded up to whole parts of 16384
+    parts = 3 * 13 + 2 * 25
+    assert found["concepts"] == pytest.approx(13 * 7 * parts * 16384 * 2 * 384 * 10 * 0.5 / 1e9)
+    assert simulation.simulate(context, text, planned, 4, rates)["activations"] < 600 / 3
