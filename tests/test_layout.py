@@ -69,7 +69,7 @@ def studies(draw: st.DrawFn) -> Study:
 
 def places(study: Study, layout: Layout) -> dict[tuple[str, ...], str]:
     """Every path of a study but that of folders, by what lies there."""
-    parts: dict[str, list[Any]] = {name: [()] for name in ("study", "lease", "corpus", "results")}
+    parts: dict[str, list[Any]] = {name: [()] for name in ("study", "lease", "corpus", "results", "ledger")}
     names = {*study.corpus.files, *(name for lang in study.corpus.files for name in clustered_names(study, lang))}
     stacks = list(product(study.checkpoints, study.activations.stacks))
     between = list(product(study.checkpoints, study.alignment_stacks))
@@ -87,7 +87,7 @@ def places(study: Study, layout: Layout) -> dict[tuple[str, ...], str]:
     parts["uncertainty"] += [(*one, of) for one in stacks for of in sets]
     parts["figure"] = [("calign.png",)]
     known = {name for name in vars(Layout) if not name.startswith("_")}
-    assert known == {*parts, "records", "folders"}
+    assert known == {*parts, "records", "journal", "folders"}
     found = {}
     for name, of in parts.items():
         for part in of:
