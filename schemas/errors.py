@@ -37,5 +37,9 @@ class StoreError(ColignError):
     """A store is missing, damaged, of another version or cannot be written."""
 
 
+class WorkersError(ColignError):
+    """Workers, or what hands out their tasks, are gone."""
+
+
 class TaskError(ColignError):
     """A task failed; the message names its key and the cause."""

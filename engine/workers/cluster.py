@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from engine.workers import launch
 from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs, step_of
 from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored
-from schemas.errors import ColignError, InputError, TaskError
+from schemas.errors import ColignError, InputError, TaskError, WorkersError
 from schemas.machine import QUEUED, Machine
 from schemas.task import Attempt, Key
 
@@ -149,9 +149,15 @@ class ClusterWorkers:
         for left in reversed(range(self._machine.retries + 1)):
             try:
                 return list(self._client.scatter(list(args), broadcast=True, hash=False)) if args else []
-            except (OSError, TimeoutError, KeyError, ValueError, CancelledError):  # a process was lost on the way
+            except (
+                OSError,
+                TimeoutError,
+                KeyError,
+                ValueError,
+                CancelledError,
+            ) as error:  # a process was lost meanwhile
                 if not left:
-                    raise
+                    raise _lost(error) from error
                 sleep(_LOOK)
         return []
 
@@ -312,9 +318,18 @@ def _tell(attempt: Attempt) -> None:
     get_worker().log_event(_TOPIC, {"attempt": attempt.to_dict()})
 
 
+def _lost(error: BaseException) -> WorkersError:
+    return WorkersError(
+        f"the Dask scheduler, or every worker, was lost ({error}); start it again, then run again to go on, finished "
+        "tasks are kept"
+    )
+
+
 def _result(key: Key, future: Future) -> Any:
     try:
         result, attempt = future.result()
+    except CancelledError as error:
+        raise failed(key, _lost(error)) from error
     except KilledWorker as error:
         raise TaskError(
             f"{key}: {error.allowed_failures + 1} workers were lost while they did it, the last at "
