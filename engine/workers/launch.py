@@ -20,7 +20,7 @@ _HERE = "127.0.0.1:0"
 _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
 
-_TIED = "engine.workers.tied"
+_DEAF, _TIED = "engine.workers.deaf", "engine.workers.tied"
 """What processes that ssh starts preload."""
 
 
@@ -105,7 +105,7 @@ def _local(machine: Machine, count: int, limit: int) -> Any:
         n_workers=count,
         threads_per_worker=1,
         memory_limit=limit,
-        **({"processes": True, "dashboard_address": _HERE} | machine.further),
+        **({"processes": True, "dashboard_address": _HERE, "preload": [_DEAF]} | machine.further),
     )
 
 
