@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -151,11 +152,9 @@ def judge(made: Arena, outcome: Outcome) -> None:
 
 
 def done_twice(tasks: xr.Dataset) -> int:
-    """Tasks, and shards of vectors, that more than one attempt has done."""
-    units: dict[str, int] = {}
-    for name in tasks.key.values[tasks.state.values == "done"].tolist():
-        units[name] = units.get(name, 0) + 1
-    return sum(count - 1 for count in units.values())
+    """Tasks that more than one attempt has done; copying words into concepts is no task, as it has no record."""
+    names = Counter(tasks.key.values[(tasks.state.values == "done") & (tasks.stage.values != "concepts")].tolist())
+    return sum(count - 1 for count in names.values())
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from engine.workers import launch
 from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs, step_of
-from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored
+from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored, together
 from schemas.errors import ColignError, InputError, TaskError, WorkersError
 from schemas.machine import QUEUED, Machine
 from schemas.task import Attempt, Key
@@ -196,7 +196,7 @@ class ClusterWorkers:
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
-        values = {key: self._submit(_guarded, load, key) for key in keys} if fits else None
+        values = {group[0]: self._submit(_load, load, group) for group in together(keys)} if fits else None
         return Held(tuple(keys), load, values)
 
     def fold(
@@ -205,27 +205,28 @@ class ClusterWorkers:
         shared = self._share(args)
         taken: Attempt | None = None
 
-        def submit(key: Key) -> Future:
-            if held.values is not None:
-                return self._submit(_step, function, key, held.values[key], *shared)
-            return self._submit(_load_and_step, held.load, function, key, *shared)
+        def submit(group: tuple[Key, ...]) -> Future:
+            loaded = held.load if held.values is None else held.values[group[0]]
+            return self._submit(_step, function, combine, group, loaded, *shared)
 
         folded: dict[tuple[str, ...], Any] = {}
-        running: dict[Key, Future] = {}
-        waiting = iter(held.keys)
-        for key in held.keys:  # results are taken in key order; at most a window of them exists at once
+        running: dict[tuple[Key, ...], Future] = {}
+        groups = together(held.keys)
+        waiting = iter(groups)
+        for group in groups:  # results are taken in key order; at most a window of them exists at once
             while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
                 running[following] = submit(following)
             for _ in range(self._machine.retries):
                 with suppress(CancelledError):
-                    wait(running[key])
-                if not running[key].cancelled():
+                    wait(running[group])
+                if not running[group].cancelled():
                     break
                 # every process that had what is shared was lost: unlike results, Dask cannot make it again
                 shared = self._share(args)
                 running = {other: submit(other) for other in running}
-            result, attempt = _result(key, running.pop(key))
-            folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
+            result, attempt = _result(group[0], running.pop(group))
+            part = group[0].part
+            folded[part] = combine(folded[part], result) if part in folded else result
             taken = attempt if taken is None else taken + attempt
         if taken is not None:
             self.observer(replace(taken, key=step_of(held.keys)), None)
@@ -301,17 +302,27 @@ def _attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, A
     return result, watch.ended()
 
 
-def _step(function: Callable[..., Any], key: Key, value: Any, *args: Any) -> tuple[Any, Attempt]:
-    """Do one call of a step; calls are many and short, so what they took is told with the result."""
-    watch = Watch(str(key), name_of(function))
-    result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)  # could not be loaded
-    return result, watch.ended()
+def _load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
+    return [_guarded(load, key) for key in group]
 
 
-def _load_and_step(load: Callable[[Key], Any], function: Callable[..., Any], key: Key, *args: Any) -> Any:
-    watch = Watch(str(key), name_of(function))
-    result, _ = _step(function, key, _guarded(load, key), *args)
-    return result, watch.ended()
+def _step(
+    function: Callable[..., Any],
+    combine: Callable[[Any, Any], Any],
+    group: Sequence[Key],
+    loaded: list[Any] | Callable[[Key], Any],
+    *args: Any,
+) -> tuple[Any, Attempt]:
+    """Do a step of some parts that follow one another, and combine the results; what it took is told with them."""
+    watch = Watch(str(group[0]), name_of(function), len(group))
+    combined: Any = None
+    for number, key in enumerate(group):
+        value = _guarded(loaded, key) if callable(loaded) else loaded[number]
+        result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)
+        if isinstance(result, ColignError):
+            return failed(key, result), watch.ended()
+        combined = combine(combined, result) if number else result
+    return combined, watch.ended()
 
 
 def _tell(attempt: Attempt) -> None:

@@ -1,5 +1,6 @@
 """The protocol of workers; see `engine.workers.serial` for its meaning in full."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,11 +19,36 @@ class Held:
     load: Callable[[Key], Any]
     """Loads one part; run again whenever a part is not, or no longer, in memory."""
     values: dict[Key, Any] | None
-    """The parts in memory (or references to them on workers); None when they do not fit and are streamed."""
+    """The parts in memory, or references to groups of them on workers by their first key; None when they do not fit and
+    are streamed."""
 
     def of(self, keys: Sequence[Key]) -> "Held":
-        """The same data, less some keys."""
+        """The same data, less all keys of some parts."""
         return Held(tuple(keys), self.load, self.values)
+
+
+_GROUPS, _GROUP = 64, 64
+"""Groups that a part has at least before its keys are handed out together, and keys of a group at most."""
+
+
+def together(keys: Sequence[Key]) -> list[tuple[Key, ...]]:
+    """Keys of a part that follow one another, in groups that are one task each: single ones take milliseconds.
+
+    Examples
+    --------
+    >>> [len(group) for group in together([Key("s", ("a",), i, i + 1) for i in range(400)])][-3:]
+    [6, 6, 4]
+    >>> len(together([Key("s", ("a",), i, i + 1) for i in range(100)]))
+    100
+    """
+    sizes = {part: min(_GROUP, max(1, count // _GROUPS)) for part, count in Counter(k.part for k in keys).items()}
+    groups: list[list[Key]] = []
+    for key in keys:
+        if groups and groups[-1][0].part == key.part and len(groups[-1]) < sizes[key.part]:
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+    return [tuple(group) for group in groups]
 
 
 @dataclass(frozen=True)
@@ -102,7 +128,11 @@ class Workers(Protocol):
     def fold(
         self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
     ) -> dict[tuple[str, ...], Any]:
-        """For each `part` of the keys, the results of function(key, value, *args) combined in key order."""
+        """For each `part` of the keys, the results of function(key, value, *args) combined in key order.
+
+        `combine` must be associative but for rounding: the results of each group of `together` are combined first, then
+        those of the groups, so that the bits depend on the keys alone.
+        """
 
     def usage(self) -> Usage:
         """What the workers are busy with now, or were some seconds ago."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 from threadpoolctl import threadpool_limits
 
 from engine.workers.attempts import Watch, logged, name_of, resident_bytes, step_of
-from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored
+from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored, together
 from schemas.errors import TaskError
 from schemas.task import Key
 
@@ -82,7 +82,10 @@ class SerialWorkers:
         if not held.keys:
             return {}
         watch = Watch(step_of(held.keys), name_of(function), len(held.keys))
+        groups = together(held.keys)
+        first, last = {group[0] for group in groups}, {group[-1] for group in groups}
         folded: dict[tuple[str, ...], Any] = {}
+        group: Any = None
         running: deque[tuple[Key, Future[Any]]] = deque()
         for ahead in (*held.keys, *[None] * self.threads):  # a window of parts in memory, folded in key order
             if ahead is not None:
@@ -90,7 +93,9 @@ class SerialWorkers:
             if running and (ahead is None or len(running) > self.threads):
                 key, future = running.popleft()
                 result = future.result()
-                folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
+                group = result if key in first else combine(group, result)
+                if key in last:
+                    folded[key.part] = combine(folded[key.part], group) if key.part in folded else group
         self.observer(watch.ended(), None)
         return folded
 

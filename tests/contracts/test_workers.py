@@ -94,6 +94,28 @@ def test_fold__bits_equal_a_plain_loop(workers: Workers, nbytes: int) -> None:
     np.testing.assert_array_equal(folded["a",], expected, strict=True)
 
 
+@pytest.mark.parametrize("nbytes", [1, 10**15], ids=["held", "streamed"])
+def test_fold__many_parts_are_combined_in_groups(workers: Workers, nbytes: int) -> None:
+    """Of 300 keys groups of four: their bits are those of a loop over groups, for every kind of workers."""
+    keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(300)]
+    folded = workers.fold(tasks.scaled, workers.hold(tasks.load, keys, nbytes), operator.add, 0.1)
+    sums = []
+    for at in range(0, 300, 4):
+        sums.append(tasks.load(keys[at]) * np.float32(0.1))
+        for key in keys[at + 1 : at + 4]:
+            sums[-1] = sums[-1] + tasks.load(key) * np.float32(0.1)
+    expected = sums[0]
+    for one in sums[1:]:
+        expected = expected + one
+    np.testing.assert_array_equal(folded["a",], expected, strict=True)
+
+
+def test_fold__errors_in_the_middle_of_a_group_name_their_key(workers: Workers) -> None:
+    keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(300)]
+    with pytest.raises(InputError, match=r"stage/a/2-3: line 7"):
+        workers.fold(tasks.name, workers.hold(tasks.bad_input, keys, nbytes=1), operator.add)
+
+
 def test_fold__some_of_the_keys(workers: Workers) -> None:
     held = workers.hold(tasks.load, PARTS, nbytes=1).of(PARTS[:2])
     assert workers.fold(tasks.name, held, operator.add) == {("b",): [str(key) for key in PARTS[:2]]}
