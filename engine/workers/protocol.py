@@ -31,6 +31,11 @@ _GROUPS, _GROUP = 64, 64
 """Groups that a part has at least before its keys are handed out together, and keys of a group at most."""
 
 
+def group_size(count: int) -> int:
+    """Keys that are one task, of a part that has so many."""
+    return min(_GROUP, max(1, count // _GROUPS))
+
+
 def together(keys: Sequence[Key]) -> list[tuple[Key, ...]]:
     """Keys of a part that follow one another, in groups that are one task each: single ones take milliseconds.
 
@@ -41,7 +46,7 @@ def together(keys: Sequence[Key]) -> list[tuple[Key, ...]]:
     >>> len(together([Key("s", ("a",), i, i + 1) for i in range(100)]))
     100
     """
-    sizes = {part: min(_GROUP, max(1, count // _GROUPS)) for part, count in Counter(k.part for k in keys).items()}
+    sizes = {part: group_size(count) for part, count in Counter(key.part for key in keys).items()}
     groups: list[list[Key]] = []
     for key in keys:
         if groups and groups[-1][0].part == key.part and len(groups[-1]) < sizes[key.part]:

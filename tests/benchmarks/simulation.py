@@ -5,8 +5,8 @@
 
 Stages, tasks, sizes and their grouping are those of the engine (`jobs.stages`, `jobs.vectors.groups`,
 `jobs.linking.rows`); only seconds are assumed. Workers take tasks in the order of their keys as they come free, no
-faster than the driver hands them out; a pass of K-means ends when all parts are added up in one process. A study is
-that of `tests.benchmarks.planning`: 100 languages, all paired with one, 13 layers of a 12 x 384 encoder.
+faster than the driver hands them out; a pass of K-means ends when all that tasks give is added up in one process. A
+study is that of `tests.benchmarks.planning`: 100 languages, all paired with one, 13 layers of a 12 x 384 encoder.
 
 --check measures the rates in a run of half a text with one worker, predicts the whole text with one and with two, runs
 both, and prints the error of every stage.
@@ -27,7 +27,9 @@ import matplotlib as mpl
 import yaml
 from matplotlib.figure import Figure
 
+from engine import concepts
 from engine.workers.cluster import ClusterWorkers
+from engine.workers.protocol import group_size
 from jobs import files, linking, stages
 from jobs.layout import Layout
 from jobs.run import Event, run
@@ -142,25 +144,35 @@ def simulate(
                 for key in stage.keys
             ]  # fmt: skip
         if stage.name == "concepts":
-            found[stage.name] = _concepts(context, stage, workers, rates, bandwidth)
+            found[stage.name] = _concepts(context, stage, workers, rates)
         else:
             found[stage.name] = makespan(seconds, workers, rates.task)
     return found
 
 
-def _concepts(context: Context, stage: Stage, workers: int, rates: Rates, bandwidth: float) -> float:
-    """Passes over every selection: workers compute and read, and the driver adds up what every part gives."""
+def _concepts(context: Context, stage: Stage, workers: int, rates: Rates) -> float:
+    """Passes over every selection: workers read and compute, and the driver adds up what every task gives.
+
+    As many layers go together as the workers hold; what they cannot hold is read in every pass.
+    """
     settings = context.study.concepts
     total = 0.0
     for clustering in stage.clusterings:
-        k = sum(run.k for run in clustering.runs(settings))
-        rows = min(clustering.shard_tokens, clustering.stops[-1])
+        runs = clustering.runs(settings)
+        k = sum(run.k for run in runs)
+        plan = concepts.together(clustering, runs, context.memory // 2 * workers)
+        tokens = clustering.stops[-1]
+        parts = -(-tokens // clustering.shard_tokens)
+        tasks_of_layer = -(-parts // group_size(parts))
+        tasks, rows = plan.layers * tasks_of_layer, tokens / tasks_of_layer
+        busy = min(workers, tasks)
         products = rows * 2 * clustering.hidden * k * rates.compared / rates.products
-        part = max(products, rows * clustering.hidden * clustering.itemsize / bandwidth)
+        reading = rows * clustering.hidden * clustering.itemsize / min(rates.local, rates.store / busy)
         added = max(rates.task, 8 * k * clustering.hidden * rates.compared / rates.driver)
-        parts = -(-clustering.stops[-1] // rows)
-        # rounds of parts, or the driver, whichever is slower
-        total += len(clustering.layers) * rates.passes * max(-(-parts // workers) * part, parts * added)
+        # rounds of tasks, or the driver, whichever is slower
+        a_pass = max(-(-tasks // busy) * (products if plan.keep else max(products, reading)), tasks * added)
+        together_of = -(-len(clustering.layers) // plan.layers)
+        total += together_of * (rates.passes * a_pass + (-(-tasks // busy) * reading if plan.keep else 0))
     return total
 
 
@@ -199,10 +211,13 @@ def draw(rows: Sequence[dict[str, Any]], path: str) -> None:
     figure = Figure((7, 4), layout="constrained")
     axes = figure.subplots()
     for kind, style in (("core", "-"), ("GPU", "--")):
-        for size in dict.fromkeys(row["terabytes"] for row in rows):
+        for number, size in enumerate(dict.fromkeys(row["terabytes"] for row in rows)):
             some = [row for row in rows if (row["kind"], row["terabytes"]) == (kind, size)]
-            axes.loglog([r["workers"] for r in some], [r["hours"] for r in some], style, label=f"{size:g} TB, {kind}")
-    axes.set(xlabel="workers", ylabel="hours")
+            axes.loglog(
+                [row["workers"] for row in some], [row["hours"] for row in some], style, marker=".",
+                color=f"C{number}", label=f"{size:g} TB, {kind}",
+            )  # fmt: skip
+    axes.set(xlabel="workers (a core, or a GPU)", ylabel="hours of a study")
     axes.legend(ncols=2)
     axes.grid(visible=True, alpha=0.3)
     figure.savefig(path, metadata={"Date": None})
