@@ -44,8 +44,11 @@ def status(
     if as_json:
         print_json(found)
         return
+    if not follow:
+        out.print(shown(found, study), soft_wrap=True)
+        return
     with Live(shown(found, study), console=out, auto_refresh=False) as live:
-        while follow and found["run"]:
+        while found["run"]:
             time.sleep(_FOLLOWED)
             found = state(loaded, layout)
             live.update(shown(found, study), refresh=True)

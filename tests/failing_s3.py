@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import run_simple
-
 _BODY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
 def main(port: int, flag: Path) -> None:
     """Serve until the process is killed."""
+    from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415  (not everyone has it)
+    from werkzeug.serving import run_simple  # noqa: PLC0415
+
     healthy = DomainDispatcherApplication(create_backend_app)
 
     def application(environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:

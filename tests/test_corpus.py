@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given
 
 from engine import store
@@ -73,8 +74,13 @@ def test_write_corpus__gzip(tmp_path: Path) -> None:
 def test_write_corpus__reads_every_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write(tmp_path, de="ein Haus\n", en="a house\n")
     opened: list[str] = []
-    open_ = fsspec.open
-    monkeypatch.setattr("fsspec.open", lambda path, mode: (opened.append(path), open_(path, mode))[1])
+    open_ = LocalFileSystem.open
+
+    def counted(system: LocalFileSystem, path: str, *mode: str, **options: Any) -> Any:
+        opened.extend([path] if path in files.values() else [])
+        return open_(system, path, *mode, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "open", counted)
     read(files)
     assert opened == list(files.values())
 
