@@ -86,7 +86,7 @@ def clustering(workers: Workers, folder: str, source: str, tokens: int) -> float
 
 def warm(model: str) -> None:
     """Load the model and import what products need."""
-    open_encoder(model, "float32", True, MEMORY // 2)
+    open_encoder(model, "float32", True, MEMORY // 2, False)
     backend.product_rate(HIDDEN, K, "auto")
 
 
