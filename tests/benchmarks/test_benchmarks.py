@@ -156,7 +156,7 @@ def test_simulation__work_on_one_worker_is_that_of_the_rates(tmp_path: Path) -> 
     found = simulation.simulate(context, text, planned, 1, rates)
     assert found["activations"] == pytest.approx(600)
     assert found["corpus"] == pytest.approx(300)
-    # vectors alone and in two sets of two languages, rounded up to whole parts of 16384
-    parts = 3 * 13 + 2 * 25
-    assert found["concepts"] == pytest.approx(13 * 7 * parts * 16384 * 2 * 384 * 10 * 0.5 / 1e9)
+    # vectors alone and in two sets of two languages
+    clustered = 600_000 + 2 * 400_000
+    assert found["concepts"] == pytest.approx(13 * 7 * clustered * 2 * 384 * 10 * 0.5 / 1e9)
     assert simulation.simulate(context, text, planned, 4, rates)["activations"] < 600 / 3
