@@ -21,7 +21,7 @@ _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
 
 _DEAF, _TIED = "engine.workers.deaf", "engine.workers.tied"
-"""What processes that ssh starts preload."""
+"""What processes of this computer, and those that ssh starts, preload."""
 
 
 def start(machine: Machine) -> Any:
