@@ -92,7 +92,11 @@ def warm(model: str) -> None:
 
 def _alone(job: Job, model: str, folder: str, together: Any, answers: Any) -> None:
     with SerialWorkers(1, MEMORY // 2) as workers:
-        warm(model)
+        try:
+            warm(model)
+        except BaseException:
+            together.abort()  # the others would wait for ever
+            raise
         together.wait()
         answers.put(job(workers, folder))
 
@@ -107,10 +111,11 @@ def peer(job: Job, model: str, folder: str, count: int) -> float:
     ]
     for process in processes:
         process.start()
-    found = [answers.get() for _ in processes]
     for process in processes:
         process.join()
-    return max(found)
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a peer failed, see above")
+    return max(answers.get() for _ in processes)
 
 
 def compare(job: Job, model: str, folder: str, pairs: int) -> dict[str, Any]:
