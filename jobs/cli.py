@@ -14,7 +14,7 @@ from rich.table import Table
 from engine import lease, ledger
 from engine.workers.attempts import name_tasks_in_logs
 from engine.workers.create import create
-from jobs import clustering, convert, demo, files, link, linking, sizes, stages, status, verify
+from jobs import clustering, convert, demo, files, finetune, link, linking, sizes, stages, status, templates, verify
 from jobs.arguments import Json, MachineFile, Out, StudyPath
 from jobs.calign import calign_of
 from jobs.cluster import assign_vectors, cluster_vectors
@@ -22,9 +22,11 @@ from jobs.colap import colap_of
 from jobs.describe import describe_concepts
 from jobs.dictionary import make_dictionary
 from jobs.extract import extract_vectors
+from jobs.label import label_concepts
 from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, links_table, rows, size
 from jobs.progress import Printed, err, out, print_json, progress
+from jobs.report import write_report
 from jobs.run import check_text, records, run
 from jobs.selections import Text, read_text
 from jobs.show import aligned_pairs, counted_layers
@@ -229,6 +231,12 @@ app.command("calign")(calign_of)
 app.command("colap")(colap_of)
 app.command("sweep")(sweep)
 app.command("dictionary")(make_dictionary)
+app.command("label")(label_concepts)
+app.command("report")(write_report)
+app.command("template")(templates.write_template)
+app.command("pretrain")(finetune.pretrain_encoder)
+app.command("finetune")(finetune.finetune_checkpoint)
+app.command("evaluate")(finetune.evaluate_checkpoints)
 
 
 def execute(

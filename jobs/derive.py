@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from engine import calign, colap, cross, results, store
+from engine import calign, colap, cross, properties, results, scores, store
 from engine.records import read_records
+from jobs.correlate import correlations
 from jobs.layout import Layout
-from jobs.selections import Text, target_groups
+from jobs.selections import Text, selections, target_groups
 from jobs.tasks import Context
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.metrics import Metrics
@@ -21,8 +22,10 @@ from schemas.results import (
     CALIGN_UNCERTAINTY_OF_PART,
     COLAP_UNCERTAINTY,
     COLAP_UNCERTAINTY_OF_PART,
+    PROPERTIES_OF_PART,
 )
 from schemas.study import Study, digest
+from schemas.task import Key
 
 
 def derive(context: Context, text: Text) -> xr.DataTree:
@@ -55,6 +58,14 @@ def derive(context: Context, text: Text) -> xr.DataTree:
     )
     for node, dataset in _drawn(study, layout):
         tree[node] = xr.DataTree(dataset)
+    if study.properties is not None:
+        tree["/properties"] = xr.DataTree(_described(study, layout))
+    if study.scored:
+        held = read_records(layout.records)
+        rows = [row for part in study.scored for row in held[str(Key("scores", part))].outcome["scores"]]
+        table = scores.tabulate(rows)
+        tree["/scores"] = xr.DataTree(table)
+        tree["/correlations"] = xr.DataTree(correlations(tree, table, study))
     return tree
 
 
@@ -123,6 +134,16 @@ def _drawn(study: Study, layout: Layout) -> Iterator[tuple[str, xr.Dataset]]:
         ("/uncertainty/colap", COLAP_UNCERTAINTY, overlap),
     ):
         yield node, results.scores(schema, parts, _as_stored)
+
+
+def _described(study: Study, layout: Layout) -> xr.Dataset:
+    """Lexical and semantic concepts of every clustering of one language, by layer."""
+    alone = [name for name, languages in selections(study).items() if len(languages) == 1]
+    parts = [
+        ({"checkpoint": checkpoint, "stack": stack, "selection": name}, layout.properties(checkpoint, stack, name))
+        for checkpoint, stack, name in product(study.checkpoints, study.activations.stacks, alone)
+    ]
+    return properties.tabulate([(labels, store.load(path, PROPERTIES_OF_PART)) for labels, path in parts])
 
 
 def _as_stored(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:

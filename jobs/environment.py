@@ -18,6 +18,7 @@ def check_workers(workers: Workers, study: Study, layout: Layout) -> None:
         Something differs; the message is one table of it.
     """
     needed = [*study.corpus.files.values(), *study.links.files.values(), *(c.model for c in study.checkpoints.values())]
+    needed += [file for task in study.downstream.values() for file in task.files] + [*study.tag_files]
     asked = layout.root, layout.lease, needed
     found = workers.each(environment.describe, *asked)
     broken = {worker: value for worker, value in found.items() if not isinstance(value, Mapping)}

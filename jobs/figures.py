@@ -21,7 +21,9 @@ from engine import paths
 from jobs.layout import Layout
 from schemas.study import Study
 
-LINE_STYLES: dict[str, Literal[":", "-", "--"]] = {"base": ":", "fine-tuned": "-", "zero-shot": "--"}
+LINE_STYLES: dict[str, Literal[":", "-", "--", "-."]] = {
+    "base": ":", "fine-tuned": "-", "zero-shot": "--", "untrained": "-.",
+}  # fmt: skip
 """Line style of each state of a checkpoint (caption of Figure 2)."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,11 +38,11 @@ FORMATS: dict[str, dict[str, Any]] = {
 """How each file format is saved; without its date an SVG is the same bytes every time."""
 
 _COLUMN_WIDTH = 3.35
-_PAGE_WIDTH = 6.9
+PAGE_WIDTH = 6.9
 _MOST_COLUMNS = 4
 _MOST_MARKERS = 6
 _FONT_SIZE = 7.0
-_STYLE = {
+STYLE = {
     "axes.labelsize": _FONT_SIZE,
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
@@ -199,7 +201,7 @@ def write_figures(results: xr.DataTree, study: Study, directory: str) -> list[st
         figure = draw(results, study)
         for suffix, options in FORMATS.items():
             content = io.BytesIO()
-            with matplotlib.style.context(_STYLE, after_reset=True):
+            with matplotlib.style.context(STYLE, after_reset=True):
                 figure.savefig(content, format=suffix, **options)
             path = Layout(directory.rstrip("/")).figure(f"{name}.{suffix}")
             paths.write_bytes(path, content.getvalue())
@@ -243,9 +245,9 @@ def _draw(panels: Sequence[_Panel], layers: list[int], quantity: str, *legends: 
     titles, stacks = (list(dict.fromkeys(names)) for names in zip(*((p.title, p.stack) for p in panels), strict=True))
     blocks = math.ceil(len(titles) / _MOST_COLUMNS)
     columns = math.ceil(len(titles) / blocks)
-    width = _COLUMN_WIDTH if columns == 1 else _PAGE_WIDTH
+    width = _COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
     panel_width = width / columns - 0.3
-    with matplotlib.style.context(_STYLE, after_reset=True):
+    with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(width, 4), layout="constrained")
         grid = figure.subplots(blocks * len(stacks), columns, sharex=True, sharey=True, squeeze=False)
         empty = set(grid.flat)

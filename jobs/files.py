@@ -10,10 +10,11 @@ import yaml
 from engine import paths, store
 from jobs.layout import Layout
 from schemas.corpus import CORPUS
+from schemas.downstream import Downstream
 from schemas.errors import ColignError, InputError
 from schemas.machine import Machine
 from schemas.parse import parse
-from schemas.study import Study
+from schemas.study import Properties, Study
 
 
 class _Loader(yaml.SafeLoader):
@@ -88,6 +89,8 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
             "corpus": study.corpus.model_copy(update={"files": files}),
             "links": study.links.model_copy(update={"files": links}),
             "checkpoints": checkpoints,
+            "properties": _tagged(study.properties, path),
+            "downstream": {name: _placed(task, path) for name, task in study.downstream.items()},
         }
     )
     beside = path.rpartition(".")[0] if "://" in path else str(Path(path).resolve().with_suffix(""))
@@ -100,6 +103,35 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
             "another directory with --out"
         )
     return study, Layout(root)
+
+
+def load_task(path: str) -> Downstream:
+    """Read a task file; relative paths in it start at the file.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is not YAML or is not valid (lists every problem).
+    """
+    task: Downstream = parse(Downstream, _read_yaml(path), path)
+    return _placed(task, path)
+
+
+def _placed(task: Downstream, path: str) -> Downstream:
+    """A task with absolute paths."""
+    splits = {
+        split: {part: tuple(_beside(file, path) for file in of) for part, of in getattr(task, split).items()}
+        for split in ("train", "dev", "test")
+    }
+    return task.model_copy(update=splits)
+
+
+def _tagged(properties: Properties | None, path: str) -> Properties | None:
+    """Properties with absolute paths."""
+    if properties is None:
+        return None
+    tags = {kind: {lang: _beside(file, path) for lang, file in of.items()} for kind, of in properties.tags.items()}
+    return properties.model_copy(update={"tags": tags})
 
 
 def _absolute(path: str) -> str:

@@ -25,8 +25,8 @@ class Layout:
     def folders(self) -> list[str]:
         """Everything that a study writes besides its frozen file."""
         names = (
-            "selections", "links", "dictionaries", "activations", "concepts", "counts", "uncertainty", "records",
-            "figures",
+            "selections", "links", "dictionaries", "activations", "concepts", "counts", "uncertainty", "properties",
+            "records", "figures",
         )  # fmt: skip
         return [self.corpus, self.results, *(join(self.root, name) for name in names)]
 
@@ -58,6 +58,20 @@ class Layout:
     def journal(self) -> str:
         """Folder of what the run at work has not brought into the ledger yet."""
         return join(self.root, "journal")
+
+    def model(self, checkpoint: str) -> str:
+        """Folder of a checkpoint that the study makes, in transformers' format."""
+        return join(self.root, "models", checkpoint)
+
+    @property
+    def labels(self) -> str:
+        """LABELS dataset."""
+        return join(self.root, "labels.zarr")
+
+    @property
+    def answers(self) -> str:
+        """What a language model has answered, a line each."""
+        return join(self.root, "answers.jsonl")
 
     def selection(self, language: str) -> str:
         """SELECTION dataset of a language."""
@@ -104,6 +118,10 @@ class Layout:
     def uncertainty(self, checkpoint: str, stack: str, *names: str) -> str:
         """CALIGN_UNCERTAINTY_OF_PART of a source and its targets joined by +, or COLAP_UNCERTAINTY_OF_PART of a set."""
         return join(self.root, "uncertainty", checkpoint, stack, *names[:-1], f"{names[-1]}.zarr")
+
+    def properties(self, checkpoint: str, stack: str, selection: str) -> str:
+        """PROPERTIES_OF_PART dataset of the concepts of one language."""
+        return join(self.root, "properties", checkpoint, stack, f"{selection}.zarr")
 
     def _counts(self, checkpoint: str, stack: str, k: int) -> str:
         return join(self.root, "counts", checkpoint, stack, str(k))

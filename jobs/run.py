@@ -41,6 +41,9 @@ class Event:
 
 Watch = Callable[[Event], None]
 
+_CHEAP = ("selection", "dictionary", "counts", "uncertainty", "properties", "scores")
+"""Stages that cost little, and are done again when their settings have changed."""
+
 
 def run(
     study: Study,
@@ -177,7 +180,10 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
     kept, stale = {}, []
     for name, record in found.items():
         stage, *part = name.split("/")
-        if stage not in context.fingerprints:
+        if stage in ("models", "scores"):
+            if not _is_named(stage, part, context.study):
+                continue  # a checkpoint or a task that the study no longer names
+        elif stage not in context.fingerprints:
             continue  # of a later version
         if stage in tasks.MODEL_STAGES and part[0] not in context.study.checkpoints:
             continue  # a checkpoint that the study no longer names
@@ -185,7 +191,7 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             continue  # nor this stack
         if record.fingerprint == context.fingerprint(Key(stage, tuple(part))):
             kept[name] = record
-        elif stage in ("selection", "dictionary", "counts", "uncertainty") or grow:  # cost little: made again
+        elif stage in _CHEAP or grow:
             stale.append(name)
         else:
             unnamed = "a file under links.files" if context.given else "its settings"
@@ -198,6 +204,14 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
                 f"{remedy}"
             )
     return kept, stale
+
+
+def _is_named(stage: str, part: Sequence[str], study: Study) -> bool:
+    """Whether a study makes such a checkpoint, or scores it on such a task."""
+    name, *task = part
+    if stage == "scores":
+        return (name, *task) in study.scored
+    return name in study.checkpoints and study.checkpoints[name].made
 
 
 def check_text(context: Context, done: Mapping[str, Record], *, grow: bool = False) -> bool:

@@ -10,8 +10,8 @@ from engine.activations import Extraction, layers_of
 from engine.concepts import Clustering
 from engine.kernels.shards import shard_ranges
 from engine.model.encode import Wanted
-from engine.model.shape import describe, identity
-from jobs import clustering, linking
+from engine.model.shape import describe
+from jobs import clustering, linking, models
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.selections import Text, clustered_name, clustered_names, is_linked, selections, target_groups
@@ -20,7 +20,7 @@ from jobs.tasks import Context, Vectors
 from schemas.counts import ALIGNED_TYPES
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
-from schemas.results import CALIGN_UNCERTAINTY_OF_PART
+from schemas.results import CALIGN_UNCERTAINTY_OF_PART, PROPERTIES_OF_PART
 from schemas.study import Activations, Study, digest, sides
 from schemas.task import Key
 
@@ -51,7 +51,7 @@ class Stage:
     """For the concepts stage: one for each checkpoint, stack and selection."""
 
 
-def fingerprints(study: Study, given: Sequence[str] = ()) -> dict[str, str]:
+def fingerprints(study: Study, given: Sequence[str] = (), tags: Sequence[str] = ()) -> dict[str, str]:
     """Hash, by stage, of every setting that decides its result, languages aside (they are in the keys).
 
     A stage inherits those of the stages it reads. The texts are compared by content.
@@ -60,6 +60,8 @@ def fingerprints(study: Study, given: Sequence[str] = ()) -> dict[str, str]:
     ----------
     given
         Hashes of the links of other tools.
+    tags
+        Hashes of tag files.
     """
     languages = sorted(study.corpus.files)
     limited = study.selection.max_sentence_words is not None  # then what is selected depends on all languages
@@ -83,6 +85,7 @@ def fingerprints(study: Study, given: Sequence[str] = ()) -> dict[str, str]:
             study.metrics.counting,
             study.metrics.n_ranks,
         ),
+        "properties": digest(concepts, PROPERTIES_OF_PART.version, study.properties, tags),
         "uncertainty": digest(*counted, [DICTIONARY.version, CALIGN_UNCERTAINTY_OF_PART.version], study.uncertainty),
     }
 
@@ -114,6 +117,7 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
     extractions: dict[tuple[str, ...], Extraction] = {}
     for name, checkpoint in study.checkpoints.items():
         shape = describe(checkpoint.model, trusted=checkpoint.trust_remote_code)
+        model = models.place(study, layout, name)
         for stack in settings.stacks:
             wanted = Wanted(
                 stack,
@@ -131,7 +135,7 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                     layout.selection(language),
                     layout.activations(name, stack, language),
                     layout.previous_activations(name, stack, language),
-                    checkpoint.model,
+                    model,
                     shape,
                     language,
                     study.decoder_source(language) if stack == "decoder" and shape.encoder_decoder else None,
@@ -143,24 +147,23 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                     memory // 2,
                     checkpoint.trust_remote_code,
                 )
-    models = {
-        name: identity(checkpoint.model, trusted=checkpoint.trust_remote_code)
-        for name, checkpoint in study.checkpoints.items()
-    }
+    contents = models.identities(study, layout)
     given = linking.links_given(study, layout)
-    hashes = fingerprints(study, sorted(links.sha256 for links in given.values()))
+    tags = [models.content(file) for file in study.tag_files]
+    hashes = fingerprints(study, sorted(links.sha256 for links in given.values()), tags)
     origin = vector_fingerprint(study.corpus.words, settings)
     vectors = Vectors(
         extractions,
         settings,
         layout.records,
         {
-            p: digest(hashes["activations"], models[p[0]], [task.source], *clustered_names(study, p[2]))
+            p: digest(hashes["activations"], contents[p[0]], [task.source], *clustered_names(study, p[2]))
             for p, task in extractions.items()
         },
-        {p: digest(origin, models[p[0]], [task.source]) for p, task in extractions.items()},
+        {p: digest(origin, contents[p[0]], [task.source]) for p, task in extractions.items()},
     )
-    return Context(study, layout, vectors, hashes, models, given, memory)
+    tasks = {name: models.task_hash(task) for name, task in study.downstream.items()}
+    return Context(study, layout, vectors, hashes, contents, tasks, given, memory)
 
 
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
@@ -190,6 +193,7 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
     )
     if not study.pairs:
         return corpus, _activations(context, text)
+    made = tuple(_models(context))
     links = tuple(Key("links", pair) for pair in study.pairs)
     linking.check_lines(context.given, text.sentences)
     linked = linking.rows(study, context.given, text.sentences, text.tokens, memory)
@@ -209,7 +213,24 @@ def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:
         if not text.selected:
             return of_text
     of_vectors = _activations(context, text), _concepts(context, text, memory // 2), _counts(context, text)
-    return (*of_text, *of_vectors, *_uncertainty(context, text))
+    return (*of_text, *made, *of_vectors, *_uncertainty(context, text), *_properties(context, text))
+
+
+def _models(context: Context) -> Iterator[Stage]:
+    """The stages that make checkpoints and score them on downstream tasks, where a study asks for it."""
+    study = context.study
+    shapes = {name: context.extractions[name, study.activations.stacks[0], study.read_languages[0]].shape
+              for name in study.checkpoints}  # fmt: skip
+    if made := {name: checkpoint for name, checkpoint in study.checkpoints.items() if checkpoint.made}:
+        yield Stage(
+            "models",
+            tuple(Key("models", (name,)) for name in made),
+            sum(4 * shapes[name].parameters for name in made),
+            max(models.memory(shapes[name], checkpoint, study.downstream) for name, checkpoint in made.items()),
+        )
+    if study.scored:
+        needed = max(4 * shapes[name].parameters for name, _ in study.scored)
+        yield Stage("scores", tuple(Key("scores", part) for part in study.scored), 0, PROCESS + needed)
 
 
 def _selection(study: Study, text: Text) -> Stage:
@@ -348,3 +369,18 @@ def _uncertainty(context: Context, text: Text) -> Iterator[Stage]:
 def missing(stage: Stage, done: Sequence[str] | set[str]) -> list[Key]:
     """Tasks of a stage without a record, in order."""
     return [key for key in stage.keys if str(key) not in done]
+
+
+def _properties(context: Context, text: Text) -> Iterator[Stage]:
+    """The stage that describes concepts, where a study asks for it."""
+    study = context.study
+    if study.properties is None:
+        return
+    alone = [name for name, languages in selections(study).items() if len(languages) == 1]
+    parts = product(study.checkpoints, study.activations.stacks, alone)
+    keys = tuple(Key("properties", part) for part in parts)
+    layers = max(len(task.wanted.layers) for task in context.extractions.values())
+    most = max([*text.selected_tokens.values(), *text.clustered_tokens.values()])
+    cells = layers * study.concepts.ks[0] * (5 + len(study.properties.tags))
+    # words, tags and places of tokens, concepts of every layer, letters of the types of one concept
+    yield Stage("properties", keys, len(keys) * cells * 16, PROCESS + most * (3 * _TYPE + 8 * layers) + cells * 100)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import store
+from engine import properties, store
 from engine.activations import Extraction, extract
 from engine.aligned import counted, described, numbered
 from engine.colap import count_languages
@@ -20,9 +20,11 @@ from engine.corpus import write_corpus
 from engine.dictionary import estimate
 from engine.exchange.given_links import import_links
 from engine.kernels.shards import shard_ranges
+from engine.labelled import read_tags
 from engine.links import link
 from engine.records import read_record, write_record
 from engine.selection import linked_tokens, long_sentences, mixed_tokens, write_clustered, write_selections
+from jobs import models
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.linking import Given
@@ -34,12 +36,12 @@ from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY, LINKS
-from schemas.results import CALIGN_UNCERTAINTY_OF_PART, COLAP_UNCERTAINTY_OF_PART
+from schemas.results import CALIGN_UNCERTAINTY_OF_PART, COLAP_UNCERTAINTY_OF_PART, PROPERTIES_OF_PART
 from schemas.task import Key, Record
 
 Outcome = dict[str, Any]
 
-MODEL_STAGES = ("activations", "concepts", "counts", "uncertainty")
+MODEL_STAGES = ("activations", "concepts", "counts", "uncertainty", "properties")
 """Stages whose keys begin with a checkpoint."""
 
 
@@ -73,6 +75,8 @@ class Context:
     """Hash, by stage, of the settings that decide its result, the model aside."""
     models: Mapping[str, str]
     """Hash, by checkpoint, of the content of its model."""
+    downstream: Mapping[str, str]
+    """Hash, by downstream task, of what decides its scores."""
     given: Mapping[tuple[str, str], Given]
     """Links of another tool, by pair."""
     memory: int
@@ -87,6 +91,9 @@ class Context:
         """Hash of all the settings and inputs that decide a task's result."""
         if key.stage == "activations" and key.part[:3] in self.vectors.fingerprints:
             return self.vectors.fingerprints[key.part[:3]]
+        if key.stage in ("models", "scores"):
+            name, *task = key.part
+            return study.digest(key.stage, self.models[name], *(self.downstream[of] for of in task))
         last = [name.split("+") for name in key.part[-2:]]
         between = {pair for pair in product(*last) for pair in (pair, pair[::-1])} if self.given else set()
         links = [given.sha256 for pair, given in self.given.items() if pair in between]
@@ -318,13 +325,44 @@ def draw(key: Key, context: Context) -> Outcome:
     return {"layers": len(rows)}
 
 
+def describe_properties(key: Key, context: Context) -> Outcome:
+    """What the words of the concepts of one language share."""
+    layout, settings = context.layout, context.study
+    checkpoint, stack, selection = key.part
+    path = layout.concepts(checkpoint, stack, selection)
+    concepts = store.load(path, CONCEPTS)
+    (language,) = languages_of(selection)
+    with store.undamaged(path):
+        where = concepts.sentence.values, concepts.position.values
+        words, layers = concepts.word.values, concepts.layer.values.tolist()
+        labels = chosen_concepts(concepts, settings.concepts.ks[0])
+    of = settings.properties.tags if settings.properties else {}
+    tags = {kind: read_tags(files[language], *where) for kind, files in of.items() if language in files}
+    found = properties.describe(words, labels, layers, settings.concepts.ks[0], tags)
+    store.save(layout.properties(*key.part), PROPERTIES_OF_PART, found, fingerprint=context.fingerprint(key))
+    return {"concepts": int((found.types.values > 0).sum())}
+
+
+def make_model(key: Key, context: Context) -> Outcome:
+    """A checkpoint that the study makes."""
+    return models.make(context.study, context.layout, *key.part)
+
+
+def score_model(key: Key, context: Context) -> Outcome:
+    """Scores of a checkpoint on a downstream task; the record holds them."""
+    return models.score(context.study, context.layout, *key.part)
+
+
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
     "corpus": read,
     "links": align_words,
     "selection": select,
     "dictionary": count_translations,
+    "models": make_model,
+    "scores": score_model,
     "counts": count,
     "uncertainty": draw,
+    "properties": describe_properties,
 }
 """The task function of each mapped stage; `concepts` is driven by `engine.concepts.cluster`, `activations` are done by
 `perform_shards`."""

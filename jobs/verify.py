@@ -1,12 +1,13 @@
 """Verifying a study: every stored byte against its checksum, and a sample of vectors against the model."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from engine import activations, paths, store
 from engine.records import delete_record
+from jobs import models
 from jobs.selections import Text, clustered_names, is_linked, languages_of, read_text
 from jobs.stages import Stage
 from jobs.tasks import Context
@@ -17,8 +18,8 @@ from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.dataset import Schema
 from schemas.errors import ColignError, SchemaError, StoreError
 from schemas.links import DICTIONARY, LINKS
-from schemas.results import CALIGN_UNCERTAINTY_OF_PART, COLAP_UNCERTAINTY_OF_PART
-from schemas.task import Key
+from schemas.results import CALIGN_UNCERTAINTY_OF_PART, COLAP_UNCERTAINTY_OF_PART, PROPERTIES_OF_PART
+from schemas.task import Key, Record
 
 _ROUNDING = {("float32", "float16"): 2e-3, ("float32", "float32"): 1e-4}
 """Largest difference that other batches of the same sentences explain, by types of computation and storage, as a share
@@ -44,7 +45,7 @@ class Verified:
 def verify(
     context: Context,
     stages: Sequence[Stage],
-    done: Collection[str],
+    done: Mapping[str, Record],
     *,
     sample: int,
     seed: int,
@@ -66,6 +67,8 @@ def verify(
     for number, key in enumerate(keys):
         watch(f"reading {key}", number, len(keys))
         try:
+            if key.stage == "models":
+                models.check(context.study, context.layout, key.part[0], done[str(key)].outcome["content"])
             found.nbytes += sum(store.check(path, schema, **where) for path, schema, where in _written_by(key, context))
         except ColignError as error:
             found.damaged.setdefault(str(error), []).append(key)
@@ -116,6 +119,10 @@ def _written_by(key: Key, context: Context) -> Iterator[tuple[str, Schema, dict[
         layers = context.extractions[part[0], part[1], languages_of(part[2])[0]].wanted.layers
         at = layers.index(int(part[3]))
         yield layout.concepts(*part[:3]), CONCEPTS, {"layer": (at, at + 1)}
+    elif key.stage in ("models", "scores"):
+        return  # a folder of transformers' own, and a record
+    elif key.stage == "properties":
+        yield layout.properties(*part), PROPERTIES_OF_PART, {}
     elif key.stage == "uncertainty":
         yield layout.uncertainty(*part), COLAP_UNCERTAINTY_OF_PART if len(part) == 3 else CALIGN_UNCERTAINTY_OF_PART, {}
     else:

@@ -15,6 +15,12 @@ def _coordinates(*names: str) -> tuple[Variable, ...]:
         "target": ("string", "language whose concepts may match; joined by +: a concept of any of these languages"),
         "language_set": ("string", "languages of the mixed text, joined by +"),
         "language": ("string", "language"),
+        "task": ("string", "downstream task"),
+        "selection": ("string", "language, or language@pair, whose concepts these are"),
+        "property": ("string", "what the words of a concept share"),
+        "rule": ("string", "when they share it: conceptx or large-scale-lca"),
+        "measure": ("string", "calign or colap"),
+        "split": ("string", "part of the task's data that was answered"),
         "n_best": ("int32", "translations of a type that count"),
         "theta_align": ("float64", "least fraction of a concept's types with a translation (θ_A)"),
         "theta_overlap": ("float64", "least fraction of a concept that each of two languages forms (θ_O)"),
@@ -210,5 +216,84 @@ STATISTICS = Schema(
             "selected tokens without a vector in the first stack: dropped by the tokenizer, or in a sentence too long",
             units="count",
         ),
+    ),
+)
+
+_SCORE_DIMS = ("checkpoint", "task", "language", "split")
+
+SCORES = Schema(
+    "scores",
+    "How checkpoints do downstream tasks (Tables 1, 2 and 5); NaN where a score does not belong to a task, or was not "
+    "asked for",
+    (
+        *_coordinates(*_SCORE_DIMS),
+        Variable("state", _SCORE_DIMS[:3], "string", "base, fine-tuned or zero-shot, as seen from the language"),
+        Variable("kind", ("task",), "string", "tagging, classification or translation"),
+        Variable("signature", ("task",), "string", "tool of the scores, its version and settings"),
+        Variable("bleu", _SCORE_DIMS, "float64", "BLEU of the translations, in [0, 100]"),
+        Variable("f1", _SCORE_DIMS, "float64", "F1 of entities, or the mean of labels' F1, a fraction in [0, 1]"),
+        Variable("precision", _SCORE_DIMS, "float64", "precision of entities, a fraction in [0, 1]"),
+        Variable("recall", _SCORE_DIMS, "float64", "recall of entities, a fraction in [0, 1]"),
+        Variable("accuracy", _SCORE_DIMS, "float64", "texts with the right label, a fraction in [0, 1]"),
+        Variable("examples", _SCORE_DIMS, "float64", "sentences that were answered", units="count"),
+    ),
+)
+
+_CORRELATION_DIMS = ("task", "measure", "stack", "layer")
+
+CORRELATIONS = Schema(
+    "correlations",
+    "Rank correlation (Spearman) of CALIGN and COLAP with the scores of downstream tasks, over checkpoints and "
+    "languages (Section 4.1); NaN where fewer than three of them have both, or all are equal",
+    (
+        *_coordinates(*_CORRELATION_DIMS),
+        Variable("rho", _CORRELATION_DIMS, "float64", "rank correlation, in [-1, 1]"),
+        Variable("low", _CORRELATION_DIMS, "float64", "lower end of its bootstrap interval (2.5 % of draws below)"),
+        Variable("high", _CORRELATION_DIMS, "float64", "upper end of its bootstrap interval (2.5 % of draws above)"),
+        Variable("p", _CORRELATION_DIMS, "float64", "how often scores dealt anew correlate as much, either way"),
+        Variable("points", _CORRELATION_DIMS, "float64", "pairs of a checkpoint and a language", units="count"),
+    ),
+)
+
+_PART_DIMS = ("layer", "concept", "property")
+
+PROPERTIES_OF_PART = Schema(
+    "properties of concepts",
+    "What the words of each concept of one language share: endings, beginnings, runs of letters, casing, tags",
+    (
+        *_coordinates("layer", "property"),
+        Variable("share", _PART_DIMS, "float64", "largest share of the concept's tokens that have one in common"),
+        Variable("label", _PART_DIMS, "string", "what they have in common"),
+        Variable("types", ("layer", "concept"), "int32", "types of the concept", units="count"),
+        Variable("tokens", ("layer", "concept"), "int32", "tokens of the concept", units="count"),
+    ),
+)
+
+_PROPERTY_DIMS = ("checkpoint", "stack", "layer", "selection", "property", "rule")
+
+PROPERTIES = Schema(
+    "properties",
+    "Lexical and semantic concepts by layer (Figure 9); conceptx: more than 90 % of a concept's tokens share it; "
+    "large-scale-lca: at least 95 %, of concepts with more than 5 types",
+    (
+        *_coordinates(*_PROPERTY_DIMS),
+        Variable("concepts", _PROPERTY_DIMS, "float64", "concepts with the property", units="count"),
+        Variable("considered", _PROPERTY_DIMS, "float64", "concepts that the rule considers", units="count"),
+    ),
+)
+
+LABELS = Schema(
+    "labels",
+    "What a language model, or a person, calls concepts (Section 3.2)",
+    (
+        Variable("checkpoint", ("labelled",), "string", "state of the model"),
+        Variable("stack", ("labelled",), "string", "encoder or decoder"),
+        Variable("selection", ("labelled",), "string", "language, language@pair or set whose concept it is"),
+        Variable("layer", ("labelled",), "int32", "0 = embedding output, 1..L = blocks"),
+        Variable("concept", ("labelled",), "int32", "number of the concept"),
+        Variable("label", ("labelled",), "string", "what it is called"),
+        Variable("model", ("labelled",), "string", "who called it so: a language model, or the file it was read from"),
+        Variable("date", ("labelled",), "string", "when (ISO 8601, UTC)"),
+        Variable("prompt_sha256", ("labelled",), "string", "hash of model and prompt; empty where there was none"),
     ),
 )

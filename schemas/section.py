@@ -1,8 +1,8 @@
 """What every part of a study file is."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -23,3 +23,20 @@ def alone_or_listed(value: Any) -> str:
 def word_or_listed(value: Any) -> str:
     """The same where what may stand alone is a word."""
     return ALONE if isinstance(value, str) else LISTED
+
+
+_ENDINGS = (".zarr", ".json", ".fit", ".previous", ".partial")
+"""What is added to names in paths, so that a name which had it might be taken for another."""
+
+
+def _without_ending(name: str) -> str:
+    if ending := next((one for one in _ENDINGS if name.lower().endswith(one)), None):
+        raise ValueError(f"ends in {ending}, which is added to names in paths; choose another name")
+    return name
+
+
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -"),
+    AfterValidator(_without_ending),
+]

@@ -6,29 +6,15 @@ from collections import Counter
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
+from schemas.checkpoint import Checkpoint, State
+from schemas.downstream import Downstream
 from schemas.errors import InputError
 from schemas.links import Fold
 from schemas.metrics import Metrics
-from schemas.section import ALONE, LISTED, Section, alone_or_listed, word_or_listed
+from schemas.section import ALONE, LISTED, Name, Section, alone_or_listed, word_or_listed
 from schemas.selection import Selection
-
-_ENDINGS = (".zarr", ".json", ".fit", ".previous", ".partial")
-"""What is added to names in paths, so that a name which had it might be taken for another."""
-
-
-def _without_ending(name: str) -> str:
-    if ending := next((one for one in _ENDINGS if name.lower().endswith(one)), None):
-        raise ValueError(f"ends in {ending}, which is added to names in paths; choose another name")
-    return name
-
-
-Name = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in paths: letters, digits, _ . -"),
-    AfterValidator(_without_ending),
-]
 
 
 class Corpus(Section):
@@ -67,18 +53,6 @@ class Dictionary(Section):
     fold: tuple[Fold, ...] = ()
     """Differences between words that are overlooked: `case`; `arabic`, vowel marks and tatweel; `nfc`, `nfkc`, forms of
     Unicode. Words that become equal are one type."""
-
-
-class Checkpoint(Section):
-    """One state of a model."""
-
-    model: str
-    """Folder in transformers' format, or a hub name; a path that starts with a dot starts at the study file."""
-    tuned_on: tuple[Name, ...] = ()
-    """Languages of the fine-tuning text; a pair outside them is zero-shot; empty for a base checkpoint."""
-    trust_remote_code: bool = False
-    """Whether Python code that the model's folder or repository brings may run, as some models need: on every worker,
-    and with your rights."""
 
 
 class Activations(Section):
@@ -196,6 +170,14 @@ class Uncertainty(Section):
     """Seed of the draws."""
 
 
+class Properties(Section):
+    """What the words of concepts share (Figure 9, Appendix B)."""
+
+    tags: dict[Name, dict[Name, str]] = Field(default={})
+    """Tag files by kind, such as semantic, and language: a line for each sentence of its text with a tag for each word,
+    between spaces, of any tagger; `.gz` allowed. A relative path starts at the study file."""
+
+
 def sides(stack: str) -> tuple[str, str]:
     """Stacks of the source and of the target concepts.
 
@@ -235,6 +217,11 @@ class Study(Section):
     """Thresholds."""
     uncertainty: Uncertainty = Uncertainty()
     """Intervals and nulls."""
+    properties: Properties | None = None
+    """Lexical and semantic concepts (Figure 9), where wanted: {} counts the lexical ones."""
+    downstream: dict[Name, Downstream] = Field(default={})
+    """Downstream tasks, by name: what checkpoints are tuned for (tuned_for) and scored on. A tuned checkpoint is scored
+    on its own task, any other on all."""
 
     @field_validator("pairs", "language_sets")
     @classmethod
@@ -271,9 +258,27 @@ class Study(Section):
             "language_sets": {lang for group in self.language_sets for lang in group},
             "activations.decoder_source": {*self.activations.decoder_source, *self.activations.decoder_source.values()},
         } | {f"checkpoints.{n}.tuned_on": set(c.tuned_on) for n, c in self.checkpoints.items()}
+        if self.properties is not None:
+            named |= {f"properties.tags.{kind}": set(files) for kind, files in self.properties.tags.items()}
         for where, used in named.items():
             if unknown := sorted(used - set(languages)):
                 raise ValueError(f"{where} names {unknown}, but the corpus has {languages}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_tasks(self) -> Self:
+        for name, checkpoint in self.checkpoints.items():
+            if checkpoint.tuned_for is None:
+                continue
+            if checkpoint.tuned_for not in self.downstream:
+                known = ", ".join(self.downstream) or "none"
+                raise ValueError(f"checkpoints.{name}.tuned_for names {checkpoint.tuned_for!r}; downstream has {known}")
+            task = self.downstream[checkpoint.tuned_for]
+            if not task.within("train", checkpoint.tuned_on):
+                raise ValueError(
+                    f"downstream.{checkpoint.tuned_for}.train has {', '.join(task.train) or 'nothing'}, and none of it "
+                    f"is in {', '.join(checkpoint.tuned_on)} (checkpoints.{name}.tuned_on)"
+                )
         return self
 
     @model_validator(mode="after")
@@ -338,8 +343,26 @@ class Study(Section):
             "name a language in activations.decoder_source"
         )
 
-    def fine_tuning(self, checkpoint: str, *languages: str) -> Literal["base", "fine-tuned", "zero-shot"]:
+    @property
+    def tag_files(self) -> tuple[str, ...]:
+        """Every file of tags."""
+        kinds = self.properties.tags.values() if self.properties else ()
+        return tuple(file for files in kinds for file in files.values())
+
+    @property
+    def scored(self) -> tuple[tuple[str, str], ...]:
+        """Checkpoint and downstream task of every scoring."""
+        return tuple(
+            (name, task)
+            for name, checkpoint in self.checkpoints.items()
+            for task, settings in self.downstream.items()
+            if settings.test and checkpoint.tuned_for in (None, task)
+        )
+
+    def fine_tuning(self, checkpoint: str, *languages: str) -> State:
         """State of a checkpoint as seen from some languages (line styles of Figure 2)."""
+        if self.checkpoints[checkpoint].untrained:
+            return "untrained"
         tuned_on = self.checkpoints[checkpoint].tuned_on
         if not tuned_on:
             return "base"

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -32,6 +30,7 @@ import xarray as xr
 
 from engine import ledger
 from tests import crash
+from tests.hosts import QUICK, ROOT, Cluster, Host, cluster, inside, two_hosts, wait, workers_of
 from tests.oracles.vectors import save_bert
 from tests.small_study import SENTENCES, SmallStudy
 
@@ -39,14 +38,6 @@ STAGES = ("corpus", "links", "dictionary", "activations", "concepts", "counts")
 
 _RUN = "import sys, jobs.run; jobs.run.write_figures = lambda *_: None; import jobs.cli; jobs.cli.main()"
 """The command line without figures, which take seconds and are not compared."""
-
-_QUICK = {
-    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "30s",
-    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
-    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
-    "DASK_DISTRIBUTED__COMM__RETRY__COUNT": "2",
-}
-"""How soon Dask misses a worker: not minutes, but longer than a worker takes to import what its first task needs."""
 
 
 @dataclass
@@ -89,13 +80,17 @@ class Arena:
     def machine(self, **values: Any) -> Path:
         return self.study.machine(**({"memory": 2} | values))
 
+    def joined(self, found: Cluster) -> Path:
+        """A machine file of a running cluster."""
+        return self.machine(type="scheduler-file", scheduler_file=str(found.file))
+
     def start(self, machine: Path | None, out: str | None = None, prefix: Sequence[str] = ()) -> Any:
         """Begin a run; its output goes to a file that `said` reads."""
         command = [*prefix, sys.executable, "-c", _RUN, "run", str(self.study.file), "--out", out or str(self.out)]
         command += [] if machine is None else ["--machine", str(machine)]
         with (self.folder / "said").open("w") as sink:
             return subprocess.Popen(
-                command, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **_QUICK, **self.env}, cwd=_ROOT
+                command, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **QUICK, **self.env}, cwd=ROOT
             )
 
     def said(self) -> str:
@@ -116,9 +111,6 @@ class Arena:
             names = list(crash.records(self.undisturbed))
             self._tasks = {s: sum(name == s or name.startswith(f"{s}/") for name in names) for s in STAGES}
         return self._tasks
-
-
-_ROOT = Path(__file__).parents[1]
 
 
 def arena(folder: Path, chance: random.Random, faults: int) -> Arena:
@@ -157,15 +149,6 @@ def done_twice(tasks: xr.Dataset) -> int:
     return sum(count - 1 for count in names.values())
 
 
-def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """Worker processes below a driver or a nanny."""
-    try:
-        below = process.children(recursive=True)
-        return [child for child in below if any("spawn_main" in word for word in child.cmdline())]
-    except psutil.Error:
-        return []
-
-
 def strike(made: Arena, outcome: Outcome, process: Any, blow: Callable[[], bool], stages: Iterator[str]) -> None:
     """Let a blow fall into each stage in turn, at random moments, while a run lasts and faults are left."""
     wanted = next(stages)
@@ -193,10 +176,10 @@ def _error(said: str) -> str:
     return lines[-1]
 
 
-def to_the_end(made: Arena, outcome: Outcome, machine: Path | None) -> None:
+def to_the_end(made: Arena, outcome: Outcome, machine: Path | None, prefix: Sequence[str] = ()) -> None:
     """Run again, undisturbed, until it ends."""
     for _ in range(3):
-        process = made.start(machine)
+        process = made.start(machine, prefix=prefix)
         process.wait()
         outcome.runs += 1
         if not process.returncode:
@@ -226,27 +209,36 @@ def killed(made: Arena) -> Outcome:
     return outcome
 
 
-def frozen(made: Arena) -> Outcome:
-    """A worker gets SIGSTOP, is missed, its tasks are done elsewhere, and it goes on where it was (SIGCONT)."""
-    outcome, stages = Outcome(), cycle(("activations", "concepts", "counts", "links"))
+def on_two_hosts(made: Arena, blow_of: Callable[[Cluster], Callable[[], bool]], hosts: Sequence[Host] = ()) -> Outcome:
+    """Blows against a cluster of two workers; its study begins anew when every stage had its blow."""
+    outcome, stages = Outcome(), cycle(("links", "activations", "concepts", "counts"))
     while outcome.faults < made.faults and not outcome.differs:
         shutil.rmtree(made.out, ignore_errors=True)
-        with cluster(made) as found:
-            process = made.start(found.machine)
-
-            def blow(found: Cluster = found) -> bool:
-                below = workers_of(psutil.Process(made.chance.choice(found.workers).pid))
-                if below:
-                    below[0].suspend()
-                    time.sleep(made.chance.choice((3, 45)))  # Dask misses it after 30
-                    below[0].resume()
-                return bool(below)
-
-            strike(made, outcome, process, blow, stages)
+        with cluster(made.folder, hosts) as found:
+            machine = made.joined(found)
+            process = made.start(machine, prefix=inside(hosts[0]) if hosts else ())
+            strike(made, outcome, process, blow_of(found), stages)
             if process.returncode:
-                to_the_end(made, outcome, found.machine)
+                to_the_end(made, outcome, machine, prefix=inside(hosts[0]) if hosts else ())
         judge(made, outcome)
     return outcome
+
+
+def frozen(made: Arena) -> Outcome:
+    """A worker gets SIGSTOP, is missed, its tasks are done elsewhere, and it goes on where it was (SIGCONT)."""
+
+    def blow_of(found: Cluster) -> Callable[[], bool]:
+        def blow() -> bool:
+            below = workers_of(psutil.Process(made.chance.choice(found.workers).pid))
+            if below:
+                below[0].suspend()
+                time.sleep(made.chance.choice((3, 45)))  # Dask misses it after 30
+                below[0].resume()
+            return bool(below)
+
+        return blow
+
+    return on_two_hosts(made, blow_of)
 
 
 def scheduler(made: Arena) -> Outcome:
@@ -256,8 +248,8 @@ def scheduler(made: Arena) -> Outcome:
         shutil.rmtree(made.out, ignore_errors=True)
         before = outcome.faults
         while outcome.faults == before:
-            with cluster(made) as found:
-                process = made.start(found.machine)
+            with cluster(made.folder) as found:
+                process = made.start(made.joined(found))
 
                 def blow(found: Cluster = found) -> bool:
                     found.scheduler.kill()
@@ -266,8 +258,8 @@ def scheduler(made: Arena) -> Outcome:
                 strike(made, outcome, process, blow, stages)
                 if not process.returncode and outcome.faults > before:
                     outcome.differs = "the run did not notice that its scheduler was gone"
-        with cluster(made) as found:
-            to_the_end(made, outcome, found.machine)
+        with cluster(made.folder) as found:
+            to_the_end(made, outcome, made.joined(found))
         judge(made, outcome)
     return outcome
 
@@ -297,24 +289,15 @@ def driver(made: Arena) -> Outcome:
 
 def network(made: Arena) -> Outcome:
     """Two hosts (network namespaces); the link to the second is cut for longer than Dask waits, and restored."""
-    outcome, stages = Outcome(), cycle(("activations", "concepts", "counts", "links"))
     with two_hosts() as hosts:
-        while outcome.faults < made.faults and not outcome.differs:
-            shutil.rmtree(made.out, ignore_errors=True)
-            with cluster(made, hosts) as found:
-                process = made.start(found.machine, prefix=_inside(hosts[0]))
 
-                def blow() -> bool:
-                    _ip("-n", hosts[1].name, "link", "set", "veth", "down")
-                    time.sleep(made.chance.choice((3, 45)))
-                    _ip("-n", hosts[1].name, "link", "set", "veth", "up")
-                    return True
+        def blow() -> bool:
+            hosts[1].link("down")
+            time.sleep(made.chance.choice((3, 45)))
+            hosts[1].link("up")
+            return True
 
-                strike(made, outcome, process, blow, stages)
-                if process.returncode:
-                    to_the_end(made, outcome, found.machine)
-            judge(made, outcome)
-    return outcome
+        return on_two_hosts(made, lambda _: blow, hosts)
 
 
 def store(made: Arena) -> Outcome:
@@ -331,10 +314,10 @@ def store(made: Arena) -> Outcome:
         "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
     os.environ.update(made.env)
-    server = subprocess.Popen([sys.executable, "-m", "tests.failing_s3", str(port), str(flag)], cwd=_ROOT)
+    server = subprocess.Popen([sys.executable, "-m", "tests.failing_s3", str(port), str(flag)], cwd=ROOT)
     machine, there = made.machine(type="local", workers=2), "s3://bucket/out"
     try:
-        _wait(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        wait(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
         remote = s3fs.S3FileSystem(use_listings_cache=False)
         remote.mkdir("bucket")
         while outcome.faults < made.faults and not outcome.differs:
@@ -394,93 +377,6 @@ def disk(made: Arena) -> Outcome:
         subprocess.run(["umount", "-l", place], check=True)
         made.out = made.folder / "out"
     return outcome
-
-
-# Clusters of processes, and hosts
-
-
-@dataclass
-class Host:
-    """A network namespace with an address."""
-
-    name: str
-    address: str
-
-
-@dataclass
-class Cluster:
-    """A Dask scheduler and two workers, each a command of its own."""
-
-    scheduler: Any
-    workers: list[Any]
-    machine: Path
-
-
-def _inside(host: Host) -> list[str]:
-    return ["ip", "netns", "exec", host.name]
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-@contextmanager
-def two_hosts() -> Iterator[list[Host]]:
-    """Two network namespaces, joined by a pair of virtual cards."""
-    hosts = [Host(f"colign-{os.getpid()}-{n}", f"10.213.7.{n}") for n in (1, 2)]
-    with ExitStack() as stack:
-        for host in hosts:
-            _ip("netns", "add", host.name)
-            stack.callback(_ip, "netns", "del", host.name)
-        _ip("-n", hosts[0].name, "link", "add", "veth", "type", "veth", "peer", "name", "veth", "netns", hosts[1].name)
-        for host in hosts:
-            _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "veth")
-            for card in ("lo", "veth"):
-                _ip("-n", host.name, "link", "set", card, "up")
-        yield hosts
-
-
-@contextmanager
-def cluster(made: Arena, hosts: Sequence[Host] = ()) -> Iterator[Cluster]:
-    """Start a scheduler, and two workers with nannies, on one host or on two."""
-    file = made.folder / f"scheduler-{time.time_ns()}.json"
-    env = {**os.environ, **_QUICK, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(_ROOT)}
-    log = (made.folder / "dask.log").open("a")
-
-    def begin(host: Host | None, *words: str) -> Any:
-        command = [
-            *(_inside(host) if host else []),
-            sys.executable,
-            "-m",
-            "dask",
-            *words,
-            "--scheduler-file",
-            str(file),
-        ]
-        command += ["--host", host.address if host else "127.0.0.1", "--no-dashboard"]
-        return subprocess.Popen(command, env=env, cwd=made.folder, stdout=log, stderr=log, start_new_session=True)
-
-    places = list(hosts) or [None, None]
-    processes = [begin(places[0], "scheduler", "--port", "0")]
-    try:
-        _wait(file.exists)
-        limit = ("--nthreads", "1", "--memory-limit", "2.5GiB", "--death-timeout", "60")
-        processes += [begin(host, "worker", *limit) for host in places]
-        yield Cluster(processes[0], processes[1:], made.machine(type="scheduler-file", scheduler_file=str(file)))
-    finally:
-        for process in processes:
-            for one in [*workers_of(psutil.Process(process.pid)), process] if process.poll() is None else []:
-                one.send_signal(signal.SIGKILL)
-            process.wait()
-        log.close()
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise SystemExit("what was started does not answer")
-        time.sleep(0.05)
 
 
 SCENARIOS: dict[str, tuple[Callable[[Arena], Outcome], int]] = {

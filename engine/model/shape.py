@@ -40,6 +40,8 @@ class Shape:
     """Number of weights: counted in the heads of its safetensors files, else a rough number from the configuration."""
     inner: int
     """Width of a block's inner layer."""
+    vocabulary: int
+    """Number of sub-words that it embeds."""
     causal: bool
     """Whether it is a decoder alone (GPT-2, Llama and their like): its decoder reads what it is given, unshifted."""
 
@@ -88,7 +90,7 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
     hidden = int(config.hidden_size)
     inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 0) or 4 * hidden)
     rough = sum(layers.values()) * (4 * hidden * hidden + 3 * hidden * inner) + int(config.vocab_size) * hidden
-    return Shape(hidden, layers, positions, _counted(model) or rough, inner, causal)
+    return Shape(hidden, layers, positions, _counted(model) or rough, inner, int(config.vocab_size), causal)
 
 
 def check_trust(model: str, error: Exception) -> None:

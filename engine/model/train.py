@@ -176,7 +176,7 @@ def pretrain(
             return _masked_loss(model, batch, recipe.masking, tokenizer, generator)
 
         losses = _optimise(model, loss, recipe, progress)
-        _save(model, tokenizer, directory)
+        save(model, tokenizer, directory)
     return losses
 
 
@@ -231,7 +231,7 @@ def tune(
             return masked + recipe.ranking * _ranking_loss(model, s, t, recipe.temperature)
 
         losses = _optimise(model, loss, recipe, progress)
-        _save(model, tokenizer, directory)
+        save(model, tokenizer, directory)
     return losses
 
 
@@ -370,7 +370,7 @@ def _optimise(model: Any, loss: Callable[[], torch.Tensor], recipe: Course, prog
     return losses
 
 
-def _save(model: Any, tokenizer: Any, directory: str) -> None:
+def save(model: Any, tokenizer: Any, directory: str) -> None:
     """Write aside, then move the files in; config.json comes last, so that a directory that holds it is complete."""
     os.makedirs(directory, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".part-") as part:

@@ -1,0 +1,179 @@
+"""Fine-tuning a checkpoint for a downstream task, with transformers' Trainer."""
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from engine.labelled import Examples, labels_of
+from engine.model.heads import IGNORED, Head, collator, example, open_head, threads_for
+from engine.model.train import save
+from engine.scoring import score
+from schemas.downstream import PRIMARY, Tuning
+from schemas.errors import InputError
+from schemas.study import digest
+
+Progress = Callable[[int, int, float], None]
+"""Called as ``progress(step, steps, loss)``; steps count from 1."""
+
+
+def finetune(
+    model: str,
+    kind: str,
+    train: Mapping[str, Examples],
+    dev: Mapping[str, Examples],
+    settings: Tuning,
+    directory: str,
+    progress: Progress = lambda step, steps, loss: None,
+    *,
+    labels: Iterable[str] = (),
+    trusted: bool = False,
+) -> dict[str, float]:
+    """Tune a checkpoint on all parts of a text together, and write the best of its passes.
+
+    After every pass the checkpoint is scored on all of `dev`: entities' F1, accuracy, or, of translations, the loss;
+    the best pass is kept, without `dev` the last. A second call after one that was killed goes on behind its last
+    whole pass. Under `torchrun` all processes train together and the first writes.
+
+    Parameters
+    ----------
+    model
+        Folder in transformers' format, or hub name.
+    train, dev
+        Examples by part.
+    directory
+        Local folder for the tuned checkpoint with its tokenizer; what a killed call had done lies beside it.
+    labels
+        Labels of a new head beyond those in `train`, as of languages that are only tested.
+    trusted
+        As in `engine.model.shape.describe`.
+
+    Returns
+    -------
+    `steps`, `loss` (mean training loss), and the score of the best pass where there is `dev`.
+
+    Raises
+    ------
+    InputError
+        No training text, a label in `dev` that the head does not give, or a checkpoint that cannot do the task.
+    """
+    if not any(map(len, train.values())):
+        raise InputError(f"{directory}: no text to tune on; name files under train for the languages asked for")
+    names = sorted({*labels, *labels_of(kind, train)})
+    head = open_head(model, kind, names, settings.seed, trusted=trusted)
+    rows, checked = (_encoded(head, examples, settings.max_subwords) for examples in (train, dev))
+    made = digest(model, kind, settings, *(asdict(part) for of in (train, dev) for part in of.values()))
+    work = f"{directory}.fit/{made}"
+    trainer = _trainer(head, rows, checked, settings, work, progress)
+    last = get_last_checkpoint(work) if os.path.isdir(work) else None
+    with threads_for(head):
+        outcome = trainer.train(resume_from_checkpoint=last)
+    found = {"steps": float(outcome.global_step), "loss": float(outcome.training_loss)}
+    if checked and trainer.state.best_metric is not None:
+        name = "loss" if kind == "translation" else PRIMARY[kind]
+        found[f"dev_{name}"] = float(trainer.state.best_metric)
+    if trainer.is_world_process_zero():
+        save(trainer.model, head.tokenizer, directory)
+        shutil.rmtree(os.path.dirname(work), ignore_errors=True)
+    return found
+
+
+def _encoded(head: Head, parts: Mapping[str, Examples], longest: int) -> list[dict[str, Any]]:
+    rows = []
+    for part, examples in parts.items():
+        for number, (given, answer) in enumerate(zip(examples.inputs, examples.answers, strict=True)):
+            given_labels = {*answer} if head.kind == "tagging" else {answer} if head.kind == "classification" else set()
+            if unknown := sorted(given_labels - {*head.labels}):
+                raise InputError(
+                    f"{part}, example {number}: label {unknown[0]!r} is not one that the checkpoint gives "
+                    f"({', '.join(head.labels)}); correct the file, or tune from a checkpoint without this head"
+                )
+            rows.append(example(head, given, answer, longest))
+    return rows
+
+
+def _trainer(
+    head: Head,
+    rows: list[dict[str, Any]],
+    checked: list[dict[str, Any]],
+    settings: Tuning,
+    work: str,
+    progress: Progress,
+) -> Trainer:
+    chosen = "eval_loss" if head.kind == "translation" else f"eval_{PRIMARY[head.kind]}"
+    processes = int(os.environ.get("WORLD_SIZE", "1")) * max(1, torch.cuda.device_count())
+    each = max(1, math.ceil(settings.batch / settings.accumulate / processes))
+    arguments = TrainingArguments(
+        output_dir=work,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        per_device_train_batch_size=each,
+        per_device_eval_batch_size=each,
+        gradient_accumulation_steps=settings.accumulate,
+        bf16=settings.compute == "bfloat16",
+        eval_strategy="epoch" if checked else "no",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=bool(checked),
+        metric_for_best_model=chosen if checked else None,
+        greater_is_better=head.kind != "translation" if checked else None,
+        prediction_loss_only=head.kind == "translation",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        logging_steps=10,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    trainer = Trainer(
+        model=head.model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=checked or None,
+        data_collator=collator(head),
+        processing_class=head.tokenizer,
+        compute_metrics=None if head.kind == "translation" else _scored(head),
+        preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
+        callbacks=[_Told(progress)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _scored(head: Head) -> Callable[[Any], dict[str, float]]:
+    """Scores of the numbers that the Trainer collects; every word is scored by its first sub-word."""
+
+    def scored(prediction: Any) -> dict[str, float]:
+        found, answers = prediction.predictions, prediction.label_ids
+        if head.kind == "tagging":
+            kept = answers != IGNORED
+            names = np.asarray(head.labels, object)
+            pairs = [(names[a[k]].tolist(), names[f[k]].tolist()) for a, f, k in zip(answers, found, kept, strict=True)]
+            values = score("tagging", [a for a, _ in pairs], [f for _, f in pairs])
+        else:
+            values = score("classification", answers.tolist(), found.tolist())
+        return {name: value for name, value in values.items() if name != "signature"}
+
+    return scored
+
+
+class _Told(TrainerCallback):
+    """Tells how far the training is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Take the loss of the last steps."""
+        if logs and "loss" in logs:
+            self._progress(state.global_step, state.max_steps, float(logs["loss"]))

@@ -1,0 +1,77 @@
+"""CALIGN and COLAP beside the scores of downstream tasks (Section 4.1 of the paper)."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import xarray as xr
+
+from engine.correlation import rank_correlation
+from schemas.downstream import PRIMARY
+from schemas.results import CORRELATIONS
+from schemas.study import Study
+
+
+def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Dataset:
+    """Rank correlation of each measure with each task, by stack and layer.
+
+    A point is a checkpoint and a language of the task's test text. Of a language its pair counts, as source; of a
+    translation its own pair; of the language that all are paired with, none.
+
+    Parameters
+    ----------
+    tree
+        Results with /calign and /colap.
+    scores
+        SCORES dataset of the study.
+
+    Returns
+    -------
+    CORRELATIONS dataset (task, measure, stack, layer).
+    """
+    calign, colap = tree["calign"].to_dataset(), tree["colap"].to_dataset()
+    stacks, layers = calign["stack"].values.tolist(), calign.layer.values.tolist()
+    tasks = scores.task.values.tolist()
+    shape = len(tasks), 2, len(stacks), len(layers)
+    values = {v.name: np.full(shape, np.nan) for v in CORRELATIONS.variables if not v.coordinate}
+    for i, task in enumerate(tasks):
+        primary = scores[PRIMARY[study.downstream[task].kind]].sel(task=task)
+        points = [
+            (checkpoint, pair, float(primary.sel(checkpoint=checkpoint, language=part, split="test")))
+            for checkpoint, part in product(scores.checkpoint.values.tolist(), scores.language.values.tolist())
+            if (pair := _pair(study, study.downstream[task].languages(part))) is not None
+        ]
+        given = np.array([score for *_, score in points])
+        for (k, stack), (m, layer) in product(enumerate(stacks), enumerate(layers)):
+            where = {"stack": stack, "layer": layer}
+            of = (
+                [float(calign.calign.sel(checkpoint=c, source=s, target=t, **where)) for c, (s, t), _ in points],
+                [_overlap(colap, c, pair, stack, layer) for c, pair, _ in points],
+            )
+            for j, measured in enumerate(of):
+                for name, value in rank_correlation(np.array(measured), given).items():
+                    values[name][i, j, k, m] = value
+    labels = {
+        "task": np.asarray(tasks, object),
+        "measure": np.asarray(["calign", "colap"], object),
+        "stack": np.asarray(stacks, object),
+        "layer": np.asarray(layers, np.int32),
+    }
+    return CORRELATIONS.create(labels | values)
+
+
+def _overlap(colap: xr.Dataset, checkpoint: str, pair: tuple[str, str], stack: str, layer: int) -> float:
+    """COLAP of the set of just these languages; NaN where it was not studied."""
+    for name in colap.language_set.values.tolist():
+        if {*name.split("+")} == {*pair} and stack in colap["stack"].values:
+            return float(colap.colap.sel(checkpoint=checkpoint, language_set=name, stack=stack, layer=layer))
+    return np.nan
+
+
+def _pair(study: Study, languages: Sequence[str]) -> tuple[str, str] | None:
+    """Source and target for a language, or for two of them; None where no single pair of the study has it."""
+    if len(languages) == 2:
+        found = [direction for direction in study.directions if direction == tuple(languages)]
+    else:
+        found = [direction for direction in study.directions if direction[0] == languages[0]]
+    return found[0] if len(found) == 1 else None

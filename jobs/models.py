@@ -1,0 +1,139 @@
+"""Checkpoints that a study makes of a model, tuned for a downstream task or with weights drawn anew; their scores."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from engine import paths
+from engine.model.heads import draw_anew
+from engine.model.shape import Shape, describe, identity
+from jobs import downstream
+from jobs.clustering import PROCESS
+from jobs.layout import Layout
+from schemas.checkpoint import Checkpoint
+from schemas.downstream import Downstream
+from schemas.errors import InputError
+from schemas.study import Study, digest
+
+_SCORES = 1
+"""Version of the scores in records."""
+
+_TRAINED = 20
+"""Bytes of a weight while it is trained: itself, its gradient, two moments of AdamW, and its copy in the best pass."""
+
+_SUBWORD = 60
+"""Bytes of a sub-word, by layer and element of the hidden state, that its gradient needs: states, projections, inner
+layer, dropout."""
+
+
+def place(study: Study, layout: Layout, checkpoint: str) -> str:
+    """Folder or hub name of a checkpoint: of one that the study makes, in its directory."""
+    settings = study.checkpoints[checkpoint]
+    return layout.model(checkpoint) if settings.made else settings.model
+
+
+def identities(study: Study, layout: Layout) -> dict[str, str]:
+    """Hash, by checkpoint, of the content of its model, or of all that it is made of.
+
+    Raises
+    ------
+    InputError
+        A model or a file of a downstream task is missing, or checkpoints are to be made in a directory that is not
+        local.
+    """
+    made = [name for name, checkpoint in study.checkpoints.items() if checkpoint.made]
+    if made and "://" in layout.root:
+        raise InputError(
+            f"{layout.root}: checkpoints ({', '.join(made)}) are made in local study directories alone, transformers "
+            "reads no others; make them with colign finetune and name their folders under checkpoints, or give a "
+            "local directory with --out"
+        )
+    found = {}
+    for name, checkpoint in study.checkpoints.items():
+        found[name] = identity(checkpoint.model, trusted=checkpoint.trust_remote_code)
+        if checkpoint.made:
+            task = study.downstream.get(checkpoint.tuned_for or "")
+            tuning = [] if task is None else [_hash(task, "train", checkpoint), _hash(task, "dev", checkpoint)]
+            found[name] = digest(found[name], checkpoint.untrained, checkpoint.tuned_on, tuning)
+    return found
+
+
+def task_hash(task: Downstream) -> str:
+    """Hash of all that decides a score, the checkpoint aside."""
+    return digest(_SCORES, task.kind, task.beams, task.tuning, {f: content(f) for f in sorted({*task.files})})
+
+
+def _hash(task: Downstream, split: str, checkpoint: Checkpoint) -> str:
+    parts = task.within(split, checkpoint.tuned_on)
+    return digest(task.kind, task.tuning, {part: [content(file) for file in of] for part, of in parts.items()})
+
+
+def content(path: str) -> str:
+    """Hash of a file, unpacked.
+
+    Raises
+    ------
+    InputError
+        There is no such file.
+    """
+    system, where = paths.filesystem(path)
+    if not system.isfile(where):
+        raise InputError(
+            f"{path}: no such file; expected one of those that the study names under downstream or properties"
+        )
+    found = hashlib.sha256()
+    with paths.unpacked(path) as file:
+        while data := file.read(2**20):
+            found.update(data)
+    return found.hexdigest()[:16]
+
+
+def memory(shape: Shape, checkpoint: Checkpoint, tasks: Mapping[str, Downstream]) -> int:
+    """Projected peak of a process that makes a checkpoint, in bytes."""
+    if checkpoint.tuned_for is None:
+        return PROCESS + 2 * 4 * shape.parameters
+    task = tasks[checkpoint.tuned_for]
+    tuning = task.tuning
+    subwords = -(-tuning.batch // tuning.accumulate) * tuning.max_subwords
+    states = subwords * sum(shape.layers.values()) * shape.hidden * _SUBWORD
+    scores = subwords * shape.vocabulary * 4 * 3 if task.kind == "translation" else 0  # of sub-words, and gradients
+    return PROCESS + _TRAINED * shape.parameters + states + scores
+
+
+def make(study: Study, layout: Layout, checkpoint: str) -> dict[str, Any]:
+    """Make a checkpoint and write it; returns what tuning reports, and the hash of the content written."""
+    settings, folder = study.checkpoints[checkpoint], layout.model(checkpoint)
+    trusted = settings.trust_remote_code
+    if settings.tuned_for is None:
+        draw_anew(settings.model, study.concepts.seed, folder, trusted=trusted)
+        outcome: dict[str, Any] = {}
+    else:
+        task = study.downstream[settings.tuned_for]
+        tuned = downstream.tune(task, settings.model, settings.tuned_on, folder, trusted=trusted)
+        outcome = {"parts": list(tuned.parts), "examples": tuned.examples, **tuned.outcome}
+    return {**outcome, "content": identity(folder, trusted=trusted)}
+
+
+def score(study: Study, layout: Layout, checkpoint: str, task: str) -> dict[str, Any]:
+    """Scores of a checkpoint on the test text of a task, with its state as seen from each language."""
+    settings, trusted = study.downstream[task], study.checkpoints[checkpoint].trust_remote_code
+    rows = []
+    for row in downstream.evaluate(settings, place(study, layout, checkpoint), trusted=trusted):
+        state = study.fine_tuning(checkpoint, *settings.languages(row["language"]))
+        rows.append({"checkpoint": checkpoint, "task": task, "state": state, **row})
+    return {"scores": rows}
+
+
+def check(study: Study, layout: Layout, checkpoint: str, content: str) -> None:
+    """Compare a checkpoint that the study made with the hash that was recorded.
+
+    Raises
+    ------
+    InputError
+        It is gone, or is another.
+    """
+    folder = layout.model(checkpoint)
+    trusted = study.checkpoints[checkpoint].trust_remote_code
+    describe(folder, trusted=trusted)
+    if identity(folder, trusted=trusted) != content:
+        raise InputError(f"{folder}: is not the checkpoint that was made here")

@@ -1,0 +1,176 @@
+"""Further figures: sweeps over thresholds (Figure 30), intervals with nulls, lexical and semantic concepts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jobs.figures import COLOURS, LINE_STYLES, MARKERS, PAGE_WIDTH, STYLE
+from schemas.study import Study
+
+_SWEEPS = {
+    "calign_by_n_best": ("n_best", "N-best translations"),
+    "calign_by_theta_align": ("theta_align", "θ_A"),
+    "calign_by_min_types": ("min_types", "types of a concept, more than"),
+    "colap_by_theta_overlap": ("theta_overlap", "θ_O"),
+}
+"""Sweeps of Figure 30 a to d: the dimension that varies, and what stands below."""
+
+
+def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, pair: tuple[str, str]) -> Figure:
+    """Draw CALIGN and COLAP of a pair against each threshold, a line for each layer (Figure 30).
+
+    A vertical line marks the study's own threshold; where the study drew intervals, bars there show them at the lowest
+    and highest layer, and a grey band what concepts reach in which nothing corresponds (97.5 % of its draws).
+    """
+    stack = study.activations.stacks[0]
+    own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap}
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(figsize=(PAGE_WIDTH, 1.9), layout="constrained")
+        axes = figure.subplots(1, len(_SWEEPS), sharey=True)
+        for at, (name, (dim, below)) in zip(axes, _SWEEPS.items(), strict=True):
+            tree = results[f"sweeps/{name}"].to_dataset()
+            measure = name.split("_")[0]
+            where = _where(tree, checkpoint, stack, pair)
+            if where is None:
+                _empty(at)
+                continue
+            scores = tree[measure].sel(where) * 100
+            layers = scores.layer.values.tolist()
+            shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
+            for layer, shade in zip(layers, shades, strict=True):
+                at.plot(scores[dim].values, scores.sel(layer=layer).values, color=shade, linewidth=1, label=f"{layer}")
+            at.axvline(own[dim], color="0.6", linewidth=0.6, linestyle=":", zorder=0)
+            _interval(at, results, measure, where, own[dim], [layers[0], layers[-1]], [shades[0], shades[-1]])
+            at.set_xlabel(below)
+            at.set_ylim(bottom=0)
+            _grid(at)
+        axes[0].set_ylabel("concepts (%)")
+        axes[0].set_title("CALIGN", loc="left")
+        axes[-1].set_title("COLAP", loc="left")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, names, title=f"layer of {checkpoint} {stack}, {' → '.join(pair)}", ncols=min(len(names), 13),
+            loc="outside lower center", frameon=False,
+        )  # fmt: skip
+    return figure
+
+
+def _where(tree: xr.Dataset, checkpoint: str, stack: str, pair: tuple[str, str]) -> dict[str, str] | None:
+    """Labels of a pair; None where it was not studied."""
+    labels = {"checkpoint": checkpoint, "stack": stack}
+    if "source" in tree.dims:
+        return labels | {"source": pair[0], "target": pair[1]}
+    sets = [name for name in tree.language_set.values.tolist() if {*name.split("+")} == {*pair}]
+    return labels | {"language_set": sets[0]} if sets else None
+
+
+def _interval(
+    axes: Axes, results: xr.DataTree, measure: str, where: dict[str, str], x: float, layers: Sequence[int], shades: Any
+) -> None:
+    if "uncertainty" not in results:
+        return
+    drawn = results[f"uncertainty/{measure}"].to_dataset().sel(where)
+    null = "null_types_high" if measure == "calign" else "null_languages_high"
+    axes.axhspan(0, float(drawn[null].max()) * 100, color="0.9", zorder=-1)
+    for layer, shade in zip(layers, shades, strict=True):
+        at = drawn.sel(layer=layer)
+        axes.vlines(x, float(at.low) * 100, float(at.high) * 100, color=shade, linewidth=2, alpha=0.8)
+
+
+def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figure:
+    """Draw CALIGN or COLAP by layer with its bootstrap interval, and grey what the null reaches; a panel for each pair.
+
+    The null of CALIGN deals types anew to concepts of the same sizes; that of COLAP shuffles languages.
+    """
+    scores, drawn = (results[name].to_dataset() for name in (measure, f"uncertainty/{measure}"))
+    null = "null_types_high" if measure == "calign" else "null_languages_high"
+    groups = [*study.directions] if measure == "calign" else [*study.language_sets]
+    stack = study.activations.stacks[0]
+    columns = min(4, len(groups))
+    rows = -(-len(groups) // columns)
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(figsize=(PAGE_WIDTH, 1.5 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for at in grid.flat[len(groups) :]:
+            at.set_axis_off()
+        for at, group in zip(grid.flat, groups, strict=False):
+            labels = (
+                {"source": group[0], "target": group[1]} if measure == "calign" else {"language_set": "+".join(group)}
+            )
+            for checkpoint, colour, marker in zip(scores.checkpoint.values.tolist(), COLOURS, MARKERS, strict=False):
+                where = labels | {"checkpoint": checkpoint, "stack": stack}
+                line, band = scores[measure].sel(where) * 100, drawn.sel(where) * 100
+                layers = line.layer.values
+                at.fill_between(layers, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
+                at.fill_between(layers, 0, band[null], color="0.8", linewidth=0, zorder=0)
+                style = LINE_STYLES[study.fine_tuning(checkpoint, *group)]
+                at.plot(
+                    layers, line, color=colour, linestyle=style, linewidth=1.2, marker=marker, markersize=2.5,
+                    label=checkpoint,
+                )  # fmt: skip
+            at.set_title((" → " if measure == "calign" else "+").join(group))
+            _grid(at)
+        for row in grid:
+            row[0].set_ylabel(f"{measure.upper()} (%)")
+        for at in grid[-1]:
+            at.set_xlabel("layer")
+        handles, names = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, ncols=min(4, len(names)), loc="outside lower center", frameon=False)
+    return figure
+
+
+def properties_figure(results: xr.DataTree, study: Study) -> Figure:
+    """Draw the number of lexical and semantic concepts by layer, a panel for each selection (Figure 9).
+
+    The rule is ConceptX's: more than 90 % of a concept's tokens. Colours are properties, line styles states.
+    """
+    found = results["properties"].to_dataset().sel(rule="conceptx")
+    stack = study.activations.stacks[0]
+    names = [name for name in ("suffix", "prefix", "casing", "semantic") if name in found.property.values]
+    selections = found.selection.values.tolist()
+    columns = min(4, len(selections))
+    rows = -(-len(selections) // columns)
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(figsize=(PAGE_WIDTH, 1.5 * rows + 0.6), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for at in grid.flat[len(selections) :]:
+            at.set_axis_off()
+        for at, selection in zip(grid.flat, selections, strict=False):
+            language = selection.partition("@")[0]
+            for checkpoint in found.checkpoint.values.tolist():
+                for name, colour in zip(names, COLOURS, strict=False):
+                    line = found.concepts.sel(selection=selection, checkpoint=checkpoint, stack=stack, property=name)
+                    state = study.fine_tuning(checkpoint, language)
+                    at.plot(line.layer.values, line.values, color=colour, linestyle=LINE_STYLES[state], linewidth=1.2)
+            at.set_title(selection)
+            at.set_ylim(bottom=0)
+            _grid(at)
+        for row in grid:
+            row[0].set_ylabel("concepts")
+        for at in grid[-1]:
+            at.set_xlabel("layer")
+        states = {study.fine_tuning(c, s.partition("@")[0]) for c in found.checkpoint.values for s in selections}
+        handles = [matplotlib.lines.Line2D([], [], color=c, label=n) for n, c in zip(names, COLOURS, strict=False)]
+        handles += [
+            matplotlib.lines.Line2D([], [], color="0.3", linestyle=style, label=state)
+            for state, style in LINE_STYLES.items()
+            if state in states
+        ]
+        figure.legend(handles=handles, ncols=min(8, len(handles)), loc="outside lower center", frameon=False)
+    return figure
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(axis="y", color="0.9", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.tick_params(width=0.6, length=2.5, pad=2)
+
+
+def _empty(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "not studied", transform=axes.transAxes, ha="center", va="center", color="0.45")

@@ -1,0 +1,230 @@
+"""The command `colign report`: every figure and table of the paper that a study's data allow, and its claims."""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Annotated
+
+import matplotlib.style
+import numpy as np
+import typer
+import xarray as xr
+from matplotlib.figure import Figure
+
+from engine import colap, paths, results, store
+from engine.concepts import chosen_concepts
+from jobs import files, label
+from jobs.arguments import Json, Out, StudyPath
+from jobs.claims import Claim, claims
+from jobs.clouds import Cloud, cloud_figure
+from jobs.derive import are_current
+from jobs.figures import STYLE, calign_figure, colap_figure
+from jobs.label import Concept
+from jobs.layout import Layout
+from jobs.panels import properties_figure, sweep_figure, uncertainty_figure
+from jobs.progress import out, print_json
+from jobs.selections import concepts_name, selections
+from jobs.show import aligned_pairs
+from jobs.sides import check_known
+from jobs.tables import FORMS, Table, tables
+from schemas.concepts import CONCEPTS
+from schemas.counts import LANGUAGE_COUNT
+from schemas.errors import InputError
+from schemas.study import Study
+
+_FORMATS = {"pdf": {"metadata": {"CreationDate": None}}, "png": {"dpi": 200}}
+"""How each format of a figure is saved: vector and pixels; without its date a PDF is the same bytes every time."""
+
+_CLOUDS = 4
+"""Clouds of each kind."""
+
+Drawn = tuple[str, str, Callable[[], Figure]]
+"""Name of a figure, its caption, and what draws it."""
+
+
+def write_report(
+    study: StudyPath,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Folder to write (default: report in the study directory).")
+    ] = None,
+    cloud: Annotated[
+        list[str] | None,
+        typer.Option(help="Concept to draw, as CHECKPOINT/STACK/SELECTION/LAYER/NUMBER; may be given again."),
+    ] = None,
+    out_dir: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Write the figures (PDF, PNG) and tables (Markdown, CSV, LaTeX) of a study, and judge the paper's claims."""
+    loaded, layout = files.load_study(study, out_dir)
+    if not are_current(loaded, layout):
+        raise InputError(f"{layout.root}: has no results of this study yet; run colign run {study}, then this again")
+    folder = to or f"{layout.root}/report"
+    tree = results.load(layout.results)
+    written: list[str] = []
+    lines = [f"# {layout.root.rpartition('/')[2]}\n"]
+    lines += _claims(claims(tree, loaded))
+    lines.append("\n## Tables\n")
+    for table in tables(tree, loaded, layout):
+        written += _write_table(table, folder)
+        lines.append(table.markdown())
+    lines.append("\n## Figures\n")
+    for name, caption, draw in (*_chosen(cloud or (), loaded, layout), *figures(tree, loaded, layout)):
+        written += _write_figure(name, draw(), folder)
+        lines.append(f"![{caption}](figures/{name}.png)\n\n{caption}\n")
+    page = paths.join(folder, "report.md")
+    paths.write_text(page, "\n".join(lines))
+    if as_json:
+        print_json({"report": page, "files": written, "claims": [vars(claim) for claim in claims(tree, loaded)]})
+        return
+    for claim in claims(tree, loaded):
+        out.print(f"{claim.verdict}: {claim.words}", soft_wrap=True)
+    out.print(f"report   {page}", soft_wrap=True, highlight=False)
+    out.print(f"{len(written)} files in {folder}", soft_wrap=True, highlight=False)
+
+
+def _claims(found: list[Claim]) -> Iterator[str]:
+    yield "## What the paper says, and this study\n"
+    yield "| claim | this study | criterion | numbers |\n| --- | --- | --- | --- |"
+    for claim in found:
+        cells = (claim.words, f"**{claim.verdict}**", claim.criterion, claim.found)
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _write_table(table: Table, folder: str) -> list[str]:
+    written = []
+    for ending, form in FORMS.items():
+        path = paths.join(folder, "tables", f"{table.name}.{ending}")
+        paths.write_text(path, getattr(table, form)())
+        written.append(path)
+    return written
+
+
+def _write_figure(name: str, figure: Figure, folder: str) -> list[str]:
+    written = []
+    for suffix, options in _FORMATS.items():
+        content = io.BytesIO()
+        with matplotlib.style.context({**STYLE, "pdf.fonttype": 42}, after_reset=True):
+            figure.savefig(content, format=suffix, **options)  # type: ignore[arg-type]
+        path = paths.join(folder, "figures", f"{name}.{suffix}")
+        paths.write_bytes(path, content.getvalue())
+        written.append(path)
+    return written
+
+
+def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
+    """Every figure that the results allow."""
+    yield "calign", "CALIGN by layer (Figures 2, 4, 5, 11 to 13)", partial(calign_figure, tree, study)
+    yield "colap", "COLAP by layer (Figures 7, 8, 24, 25)", partial(colap_figure, tree, study)
+    calign = tree["calign"].to_dataset()
+    plain = [name for name, checkpoint in study.checkpoints.items() if not checkpoint.tuned_on]
+    tuned = [name for name, checkpoint in study.checkpoints.items() if checkpoint.tuned_on]
+    for name in tuned if len(tuned) > 1 else ():
+        part = xr.DataTree.from_dict({"/calign": calign.sel(checkpoint=[*plain, name])})
+        caption = f"CALIGN of {name} beside what was not tuned, for every pair (Figures 4, 21 to 23)"
+        yield f"calign-{name}", caption, partial(calign_figure, part, study)
+    for pair in study.pairs:
+        checkpoint = (tuned or [*study.checkpoints])[-1]
+        caption = f"Thresholds, {checkpoint}, {' → '.join(pair)} (Figure 30)"
+        yield f"sweeps-{'-'.join(pair)}", caption, partial(sweep_figure, tree, study, checkpoint, pair)
+    if "uncertainty" in tree:
+        for measure in ("calign", "colap"):
+            caption = f"{measure.upper()} with 95 % intervals; grey: what nulls reach"
+            yield f"{measure}-uncertainty", caption, partial(uncertainty_figure, tree, study, measure)
+    if "properties" in tree:
+        yield "properties", "Lexical and semantic concepts by layer (Figure 9)", partial(properties_figure, tree, study)
+    yield from _clouds(study, layout, (tuned or [*study.checkpoints])[-1])
+
+
+def _clouds(study: Study, layout: Layout, checkpoint: str) -> Iterator[Drawn]:
+    """Aligned pairs of the lowest and highest layer (Figures 3, 14 to 20), and overlapping concepts (6, 26 to 29)."""
+    stack = study.activations.stacks[0]
+    for source, target in study.pairs:
+        layers = _layers(study, layout, checkpoint, stack, source)
+        for layer in dict.fromkeys((layers[0], layers[-1])):
+            clouds = []
+            for pair in aligned_pairs(study, layout, checkpoint, stack, layer, source, target, _CLOUDS // 2):
+                of = (source, target, pair.source_words, pair.source_concept), (
+                    target, source, pair.target_words, pair.target_concept
+                )  # fmt: skip
+                for language, other, words, concept in of:
+                    counts = {word: len(words) - rank for rank, word in enumerate(words)}
+                    named = _called(layout, checkpoint, stack, concepts_name(study, language, other), layer)
+                    title = f"{language}: {named.get(concept, f'{len(words)} types')}"
+                    clouds.append(Cloud(title, counts, dict.fromkeys(words, language)))
+            if clouds:
+                name = f"clouds-aligned-{source}-{target}-{layer}"
+                caption = (
+                    f"Aligned concepts of layer {layer} of {checkpoint}, {source} → {target} (Figures 3, 14 to 20)"
+                )
+                yield name, caption, partial(cloud_figure, clouds, f"aligned, layer {layer}")
+    for group in map("+".join, study.language_sets):
+        layer, clouds = _overlapping(study, layout, checkpoint, stack, group)
+        if clouds:
+            caption = f"Overlapping concepts of layer {layer} of {checkpoint}, {group} (Figures 6, 26 to 29)"
+            yield f"clouds-overlapping-{group}", caption, partial(cloud_figure, clouds, f"overlapping, layer {layer}")
+
+
+def _called(layout: Layout, checkpoint: str, stack: str, selection: str, layer: int) -> dict[int, str]:
+    """Labels of the concepts of a layer."""
+    where = checkpoint, stack, selection, layer
+    return {
+        one.concept: one.label
+        for one in label.read(layout)
+        if (one.checkpoint, one.stack, one.selection, one.layer) == where
+    }
+
+
+def _layers(study: Study, layout: Layout, checkpoint: str, stack: str, source: str) -> list[int]:
+    target = next(t for s, t in study.directions if s == source)
+    tree = results.load(layout.results)["calign"].to_dataset().calign
+    found = tree.sel(checkpoint=checkpoint, stack=stack, source=source, target=target)
+    return [int(layer) for layer in found.layer.values[found.notnull().values]]
+
+
+def _overlapping(study: Study, layout: Layout, checkpoint: str, stack: str, group: str) -> tuple[int, list[Cloud]]:
+    """The overlapping concepts of most types at the highest layer."""
+    k = study.concepts.ks[0]
+    counts = store.read(layout.language_count(checkpoint, stack, k, group), LANGUAGE_COUNT).isel(layer=[-1])
+    layer = int(counts.layer.values[0])
+    overlapping = np.flatnonzero(colap.overlapping(counts, **study.metrics.overlap)[0])
+    types = counts.language_count.sel(unit="type").sum("language").values[0]
+    wanted = sorted(overlapping.tolist(), key=lambda c: -int(types[c]))[:_CLOUDS]
+    return layer, [_cloud(study, layout, Concept(checkpoint, stack, group, layer, concept)) for concept in wanted]
+
+
+def _cloud(study: Study, layout: Layout, concept: Concept) -> Cloud:
+    """The words of a concept, with their languages, and its label where it has one."""
+    path = layout.concepts(concept.checkpoint, concept.stack, concept.selection)
+    concepts = store.load(path, CONCEPTS)
+    layers = [int(layer) for layer in concepts.layer.values]
+    if concept.layer not in layers or not 0 <= concept.concept < study.concepts.ks[0]:
+        raise InputError(f"{path}: has layers {', '.join(map(str, layers))} and concepts below {study.concepts.ks[0]}")
+    with store.undamaged(path):
+        names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
+        labels = chosen_concepts(concepts, study.concepts.ks[0])[layers.index(concept.layer)]
+        rows = np.flatnonzero(labels == concept.concept)
+        words, languages = concepts.word.values[rows].tolist(), concepts.language.values[rows].tolist()
+    shares = Counter(names[language] for language in languages)
+    title = ", ".join(f"{name} {count / len(rows):.0%}" for name, count in shares.most_common())
+    called = _called(layout, concept.checkpoint, concept.stack, concept.selection, concept.layer)
+    if concept.concept in called:
+        title = f"{called[concept.concept]} ({title})"
+    return Cloud(title, Counter(words), {word: names[of] for word, of in zip(words, languages, strict=True)})
+
+
+def _chosen(given: Sequence[str], study: Study, layout: Layout) -> Iterator[Drawn]:
+    """Clouds of the concepts that were asked for (Figures 10 and 17 to 29)."""
+    for text in given:
+        checkpoint, stack, selection, layer, number = (*text.split("/"), "", "", "", "", "")[:5]
+        if text.count("/") != 4 or not (layer.isdigit() and number.isdigit()):
+            raise InputError(
+                f"--cloud {text}: expected CHECKPOINT/STACK/SELECTION/LAYER/NUMBER, as base/encoder/de/6/17"
+            )
+        check_known(
+            checkpoint=(checkpoint, [*study.checkpoints]),
+            stack=(stack, study.activations.stacks),
+            selection=(selection, [*selections(study)]),
+        )
+        cloud = _cloud(study, layout, Concept(checkpoint, stack, selection, int(layer), int(number)))
+        yield f"cloud-{text.replace('/', '-')}", f"Concept {text}", partial(cloud_figure, [cloud])

@@ -1,0 +1,1 @@
+"""Studies of the paper, ready to run; `jobs.templates` writes them where they are wanted."""

@@ -1,0 +1,205 @@
+"""Studies that tune their checkpoints, score them, and set the scores beside CALIGN and COLAP; the paper's studies."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from safetensors.numpy import load_file
+from scipy.stats import spearmanr
+
+from engine.records import read_records
+from jobs import templates
+from tests import small_tasks
+from tests.small_study import SENTENCES, SmallStudy, Terminal
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wide: None) -> Terminal:
+    monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)  # they are tested elsewhere and take seconds
+    return Terminal(monkeypatch, capsys)
+
+
+def opened(study: SmallStudy) -> xr.DataTree:
+    return xr.open_datatree(study.directory / "results.zarr", engine="zarr", consolidated=False)
+
+
+@pytest.fixture
+def tuned(bert: str, tmp_path: Path) -> SmallStudy:
+    """A study of a base checkpoint, the same tuned on German and English, and one whose weights are drawn anew."""
+    study = SmallStudy(tmp_path / "s", bert)
+    study.set("downstream", {"ner": small_tasks.tagging(tmp_path / "data")})
+    study.set(
+        "checkpoints",
+        {
+            "base": {"model": bert},
+            "ner": {"model": bert, "tuned_for": "ner", "tuned_on": ["de", "en"]},
+            "untrained": {"model": bert, "untrained": True},
+        },
+    )
+    return study
+
+
+def test_study__tunes_scores_and_correlates(tuned: SmallStudy, terminal: Terminal) -> None:
+    stages = {row["stage"]: row["tasks"] for row in terminal.json("plan", tuned.file)["stages"]}
+    assert (stages["models"], stages["scores"]) == (2, 3)
+    terminal("run", tuned.file)
+    tree = opened(tuned)
+    scores = tree["scores"].to_dataset()
+    assert {name: scores.state.sel(checkpoint="ner", task="ner", language=name).item() for name in ("de", "fr")} == {
+        "de": "fine-tuned",
+        "fr": "zero-shot",
+    }
+    assert scores.state.sel(checkpoint="untrained").values.tolist() == [["untrained"] * 3]
+    f1 = scores.f1.sel(task="ner", split="test")
+    assert (f1.sel(checkpoint="ner") > 0.9).all()
+    assert (f1.sel(checkpoint="base") < 0.9).all()
+    check_correlations(tree)
+    one, other = (load_file(tuned.directory / "models" / name / "model.safetensors") for name in ("ner", "untrained"))
+    assert not np.array_equal(
+        one["bert.encoder.layer.0.output.dense.weight"], other["encoder.layer.0.output.dense.weight"]
+    )
+    before = tuned.files()
+    terminal("run", tuned.file)
+    assert {path: content for path, content in tuned.files().items() if path.suffix != ".json"} == {
+        path: content for path, content in before.items() if path.suffix != ".json"
+    }
+
+
+def check_correlations(tree: xr.DataTree) -> None:
+    """Spearman's rho of CALIGN, and of COLAP, with F1 over checkpoints and the languages that are paired."""
+    found = tree["correlations"].to_dataset().sel(task="ner", stack="encoder")
+    f1 = tree["scores"].to_dataset().f1.sel(task="ner", split="test")
+    points = [(name, lang) for name in ("base", "ner", "untrained") for lang in ("de", "fr")]
+    given = [float(f1.sel(checkpoint=name, language=lang)) for name, lang in points]
+    calign = tree["calign"].to_dataset().calign.sel(stack="encoder", layer=2)
+    colap = tree["colap"].to_dataset().colap.sel(stack="encoder", layer=2)
+    of = {
+        "calign": [float(calign.sel(checkpoint=name, source=lang, target="en")) for name, lang in points],
+        "colap": [float(colap.sel(checkpoint=name, language_set=f"{lang}+en")) for name, lang in points],
+    }
+    for measure, values in of.items():
+        cell = found.sel(measure=measure, layer=2)
+        if len(set(values)) == 1:
+            assert np.isnan(cell.rho)
+            continue
+        assert float(cell.rho) == pytest.approx(spearmanr(values, given).statistic)
+        assert float(cell.points) == len(points)
+        assert float(cell.low) <= float(cell.rho) <= float(cell.high)
+
+
+def test_study__does_again_what_a_change_concerns(tuned: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
+    terminal("run", tuned.file)
+    records = read_records(str(tuned.directory / "records"))
+    test = tmp_path / "data" / "fr.test"
+    test.write_text("a\tB-LOC\nz\tO\n")
+    terminal("run", tuned.file)
+    again = read_records(str(tuned.directory / "records"))
+    assert {name for name in records if again[name] != records[name]} == {
+        f"scores/{n}/ner" for n in tuned.values["checkpoints"]
+    }
+    assert float(opened(tuned)["scores"].examples.sel(checkpoint="base", task="ner", language="fr", split="test")) == 1
+    train = tmp_path / "data" / "de.train"
+    train.write_text(train.read_text() + "\nb\tB-LOC\n")
+    assert "made with other settings" in terminal("run", tuned.file, code=2)
+
+
+def test_verify__finds_a_checkpoint_that_was_changed_and_run_mends_it(tuned: SmallStudy, terminal: Terminal) -> None:
+    terminal("run", tuned.file)
+    weights = tuned.directory / "models" / "ner" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-4] + b"\0\0\0\1")
+    terminal("verify", tuned.file, "--sample", 0, "--repair", code=1)
+    assert "models/ner" not in read_records(str(tuned.directory / "records"))
+    terminal("run", tuned.file)
+    assert weights.read_bytes() == whole
+    terminal("verify", tuned.file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tuned_for": "pos", "tuned_on": ["de"]}, "names 'pos'; downstream has ner"),
+        ({"tuned_for": "ner"}, "name the languages of its text in tuned_on"),
+        ({"untrained": True, "tuned_on": ["de"]}, "untrained goes without tuned_on"),
+    ],
+)
+def test_study__says_what_is_wrong(
+    tuned: SmallStudy, terminal: Terminal, change: Mapping[str, Any], message: str
+) -> None:
+    tuned.set("checkpoints.ner", {"model": tuned.model, **change})
+    assert message in terminal("plan", tuned.file, code=2)
+
+
+def test_study__a_missing_file_of_a_task_is_named(tuned: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "data" / "fr.test").unlink()
+    assert "fr.test: no such file" in terminal("plan", tuned.file, code=2)
+    assert not tuned.directory.exists()
+
+
+def laid_out(name: str, model: str, folder: Path, terminal: Terminal) -> SmallStudy:
+    """A study of the paper with tiny texts in three of its languages and a tiny model in place of its own."""
+    terminal("template", name, folder)
+    file = folder / f"{name}.yaml"
+    values = yaml.safe_load(file.read_text())
+    left_out = {"es", "ar"}
+    values["corpus"]["files"] = {k: v for k, v in values["corpus"]["files"].items() if k not in left_out}
+    checkpoints = values["checkpoints"].items()
+    values["checkpoints"] = {k: v for k, v in checkpoints if not left_out & {*v.get("tuned_on", ())}}
+    for split in ("train", "dev", "test"):
+        parts = next(iter(values["downstream"].values()))[split]
+        for part in [part for part in parts if left_out & {*part.split("-")}]:
+            del parts[part]
+    for lang, path in values["corpus"]["files"].items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        lines = (
+            SENTENCES[lang] if lang in SENTENCES else [line[::-1] for line in SENTENCES["de" if lang == "es" else "fr"]]
+        )
+        (folder / path).write_text("\n".join(lines) + "\n")
+    (task,) = values["downstream"].values()
+    kinds = {"tagging": small_tasks.tagging, "classification": small_tasks.classification}
+    made = kinds.get(task["kind"], small_tasks.translation)(folder / "data", count=16)
+    for split in ("train", "dev", "test"):
+        (content,) = {str(files) for files in list(made[split].values())[:1]}
+        for part in task[split]:
+            task[split][part] = yaml.safe_load(content) if task["kind"] == "translation" else content
+    task["tuning"] |= {"epochs": 1, "batch": 8, "max_subwords": 12}
+    for checkpoint in values["checkpoints"].values():
+        checkpoint["model"] = model
+    values["activations"] |= {"layers": [2], "shard_tokens": 256, "chunk_tokens": 16}
+    values["concepts"] = {"k": [3, 4], "max_iterations": 4}
+    values["selection"] = {"min_count": 2, "max_count": 4}
+    study = SmallStudy(folder / "s", model)
+    study.values = values
+    study.write()
+    for path in values["corpus"]["files"].values():
+        (study.folder / path).parent.mkdir(exist_ok=True)
+        (study.folder / path).write_text((folder / path).read_text())
+    return study
+
+
+@pytest.mark.parametrize("name", templates.NAMES)
+def test_template__runs_reduced(name: str, models: dict[str, str], tmp_path: Path, terminal: Terminal) -> None:
+    model = models[{"mbert-ner": "bert", "xlmr-sst2": "xlmr", "mt5-ted": "mt5"}[name]]
+    study = laid_out(name, model, tmp_path, terminal)
+    terminal("run", study.file)
+    tree = opened(study)
+    calign = tree["calign"].to_dataset()
+    assert calign.checkpoint.values.tolist()[:2] == ["untrained", "base"]
+    assert tree["sweeps/calign_by_k"].k.values.tolist() == [3, 4]
+    states = {*tree["scores"].to_dataset().state.values.ravel().tolist()}
+    assert {"untrained", "base", "fine-tuned"} <= states
+    assert ("zero-shot" in states) == (name != "xlmr-sst2")
+    assert {*calign["stack"].values.tolist()} >= (
+        {"encoder", "decoder", "encoder-decoder"} if name == "mt5-ted" else {"encoder"}
+    )
+
+
+def test_template__names_what_is_missing(tmp_path: Path, terminal: Terminal) -> None:
+    said = terminal("template", "xlmr-sst2", tmp_path)
+    assert "put its 11 files there" in said
+    assert str(tmp_path / "sst2" / "de.train.tsv") in said
+    assert "is there already" in terminal("template", "xlmr-sst2", tmp_path, code=2)

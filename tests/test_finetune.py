@@ -1,0 +1,162 @@
+"""Fine-tuning and scoring of checkpoints, and the commands for it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+from transformers import AutoModelForTokenClassification
+
+from engine.model.heads import example, open_head
+from jobs import downstream
+from schemas.downstream import Downstream
+from schemas.errors import InputError
+from schemas.parse import parse
+from tests import small_tasks
+from tests.small_study import Terminal
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wide: None) -> Terminal:
+    return Terminal(monkeypatch, capsys)
+
+
+def task_of(values: dict[str, Any]) -> Downstream:
+    task: Downstream = parse(Downstream, values, "task.yaml")
+    return task
+
+
+def primary(task: Downstream, model: str, name: str = "f1") -> dict[str, float]:
+    return {row["language"]: row[name] for row in downstream.evaluate(task, model)}
+
+
+def test_tagging__learns_and_beats_its_untuned_self(bert: str, tmp_path: Path) -> None:
+    task = task_of(small_tasks.tagging(tmp_path / "data"))
+    said: list[str] = []
+    tuned = downstream.tune(task, bert, ["de", "en"], str(tmp_path / "tuned"), lambda *words: said.append(str(words)))
+    assert tuned.parts == ("de", "en")
+    assert tuned.examples == 240
+    assert tuned.outcome["dev_f1"] > 0.9
+    assert "loss" in said[-1]
+    before, after = primary(task, bert), primary(task, str(tmp_path / "tuned"))
+    assert list(after) == ["de", "en", "fr"]
+    assert all(after[lang] > max(0.9, before[lang]) for lang in after)
+    assert not (tmp_path / "tuned.fit").exists()
+    rows = list(downstream.evaluate(task, bert))
+    assert not any(row["head"] for row in rows)
+    assert [row["examples"] for row in rows] == [30, 30, 30]
+
+
+def test_classification_and_translation__learn(xlmr: str, mt5: str, tmp_path: Path) -> None:
+    sentiment = task_of(small_tasks.classification(tmp_path / "c"))
+    tuned = downstream.tune(sentiment, xlmr, ["en"], str(tmp_path / "sentiment"))
+    assert tuned.outcome["dev_accuracy"] > 0.8
+    assert primary(sentiment, str(tmp_path / "sentiment"), "accuracy")["en"] > 0.8
+    ted = task_of(small_tasks.translation(tmp_path / "t"))
+    assert primary(ted, mt5, "bleu")["de-en"] < 5
+    tuned = downstream.tune(ted, mt5, ["de", "en"], str(tmp_path / "mt"))
+    assert "dev_loss" in tuned.outcome
+    assert primary(ted, str(tmp_path / "mt"), "bleu")["de-en"] > 50
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = load_file(folder / "model.safetensors")
+    return found
+
+
+def test_tuning__stopped_in_a_pass_goes_on_behind_the_last_whole_one(bert: str, tmp_path: Path) -> None:
+    task = task_of(small_tasks.tagging(tmp_path / "data", count=100))
+    downstream.tune(task, bert, ["de"], str(tmp_path / "whole"))
+    seen: list[int] = []
+
+    def stop(step: int, steps: int, words: str) -> None:
+        seen.append(step)
+        if step >= 20 and len(seen) <= 2:  # in the second pass of 13 steps
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        downstream.tune(task, bert, ["de"], str(tmp_path / "stopped"), stop)
+    assert not (tmp_path / "stopped").exists()
+    seen += [0, 0]
+    downstream.tune(task, bert, ["de"], str(tmp_path / "stopped"), stop)
+    assert min(seen[4:]) > 13
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert whole.keys() == again.keys()
+    assert all(np.array_equal(whole[name], again[name]) for name in whole)
+
+
+def test_tags__are_those_of_first_subwords(bert: str) -> None:
+    head = open_head(bert, "tagging", ["B-X", "I-X", "O"], 0)
+    row = example(head, ["ab", "\u200b", "c"], ["B-X", "O", "I-X"], 16)
+    assert row["labels"] == [-100, 0, -100, 1, -100]  # [CLS] a ##b c [SEP]; the zero-width space has no sub-word
+
+
+def test_answers__of_batches_are_those_one_by_one(bert: str, tmp_path: Path) -> None:
+    task = task_of(small_tasks.tagging(tmp_path / "data", languages=("de",)))
+    downstream.tune(task, bert, ["de"], str(tmp_path / "tuned"))
+    head = open_head(str(tmp_path / "tuned"), "tagging", [], 0)
+    inputs = [["a", "\u200b", "zb"], ["c"], ["b"] * 40]
+    together = downstream.answer(head, inputs, 16)
+    assert together == [downstream.answer(head, [one], 16)[0] for one in inputs]
+    assert together[0][1] == "O"
+    assert together[2][20:] == ["O"] * 20  # beyond the longest input
+    network = AutoModelForTokenClassification.from_pretrained(tmp_path / "tuned")
+    ids = head.tokenizer(inputs[0], is_split_into_words=True, return_tensors="pt")
+    best = network.eval()(**ids).logits.argmax(-1)[0].tolist()
+    assert together[0][0] == network.config.id2label[best[1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {}}, "train of the task has nothing"),
+        ({"kind": "translation"}, "a translation has SOURCE-TARGET"),
+        ({"tuning": {"batch": 8, "accumulate": 3}}, "batch 8 cannot be divided into 3 equal parts"),
+        ({"tunning": {}}, "did you mean 'tuning'"),
+    ],
+)
+def test_task__says_what_is_wrong(bert: str, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        downstream.tune(task_of(small_tasks.tagging(tmp_path) | change), bert, ["de"], str(tmp_path / "x"))
+
+
+def test_head__refuses_labels_and_models_that_do_not_fit(bert: str, tmp_path: Path) -> None:
+    values = small_tasks.tagging(tmp_path / "data", languages=("de",), count=16)
+    downstream.tune(task_of(values | {"dev": {}}), bert, ["de"], str(tmp_path / "tuned"))
+    file = Path(values["train"]["de"])
+    file.write_text(file.read_text().replace("B-LOC", "B-ORG"))
+    with pytest.raises(InputError, match="label 'B-ORG' is not one that the checkpoint gives"):
+        downstream.tune(task_of(values), str(tmp_path / "tuned"), ["de"], str(tmp_path / "again"))
+    with pytest.raises(InputError, match="has no encoder and decoder, so it cannot translate"):
+        list(downstream.evaluate(task_of(small_tasks.translation(tmp_path / "t")), bert))
+
+
+def test_commands(bert: str, tmp_path: Path, terminal: Terminal) -> None:
+    file = tmp_path / "ner.yaml"
+    file.write_text(yaml.safe_dump(small_tasks.tagging(tmp_path / "data")))
+    tuned = terminal.json("finetune", file, bert, "--out", tmp_path / "tuned", "--language", "de", "--language", "en")
+    assert tuned["parts"] == ["de", "en"]
+    assert "holds a checkpoint already" in terminal("finetune", file, bert, "--out", tmp_path / "tuned", code=2)
+    assert "train has no text in xx" in terminal("finetune", file, bert, "-o", tmp_path / "x", "-l", "xx", code=2)
+    said = terminal("evaluate", file, bert, tmp_path / "tuned", "--out", tmp_path / "scores.zarr")
+    assert "seqeval strict IOB2" in said
+    found = terminal.json("evaluate", file, tmp_path / "tuned", "--split", "dev", "--split", "test")
+    assert {row["split"] for row in found["scores"]} == {"dev", "test"}
+    assert found["scores"][0]["f1"] > 0.9
+    assert "expected train, dev or test" in terminal("evaluate", file, bert, "--split", "tset", code=2)
+
+
+def test_pretrain(tmp_path: Path, terminal: Terminal) -> None:
+    (tmp_path / "de.txt").write_text("der kater sieht das haus\n" * 8)
+    (tmp_path / "en.txt").write_text("the cat sees the house\n" * 8)
+    texts = [f"{lang}={tmp_path / lang}.txt" for lang in ("de", "en")]
+    size = ["--steps", 3, "--layers", 1, "--hidden", 16, "--heads", 2, "--vocabulary", 80, "--batch", 4]
+    found = terminal.json("pretrain", *texts, "--out", tmp_path / "made", *size)
+    assert (tmp_path / "made" / "model.safetensors").exists()
+    assert found["steps"] == 3
+    assert "expected a language and its file" in terminal("pretrain", "de.txt", "-o", tmp_path / "x", code=2)
+    assert "expected a multiple of the 3 heads" in terminal(
+        "pretrain", *texts, "-o", tmp_path / "x", "--heads", 3, "--hidden", 16, code=2
+    )

@@ -1,0 +1,84 @@
+"""What the words of concepts share, against plain loops, and how rules count."""
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.labelled import read_tags
+from engine.properties import describe, score, tabulate
+from schemas.errors import InputError
+
+
+def share_of(words: list[str], holds: list[bool]) -> float:
+    return sum(holds) / len(words)
+
+
+def best(words: list[str], parts: dict[str, set[str]]) -> float:
+    """Largest share of words that have one of all parts in common."""
+    every = set(chain.from_iterable(parts.values()))
+    return max((share_of(words, [part in parts[word] for word in words]) for part in every), default=0.0)
+
+
+@given(st.lists(st.text(alphabet="abC1", min_size=1, max_size=6), min_size=1, max_size=12), st.data())
+def test_shares__are_those_of_loops(words: list[str], data: st.DataObject) -> None:
+    labels = np.array([data.draw(st.lists(st.integers(0, 2), min_size=len(words), max_size=len(words)))])
+    found = describe(np.array(words, object), labels, [4], 3)
+    for concept in range(3):
+        inside = [word for word, label in zip(words, labels[0], strict=True) if label == concept]
+        if not inside:
+            assert (found.share[0, concept] == 0).all()
+            continue
+        ends = {word: range(2, len(word)) for word in inside}
+        runs = {w: {w[i:j] for i in range(len(w)) for j in range(i + 3, len(w) + 1)} for w in inside if len(w) > 3}
+        expected = {
+            "suffix": best(inside, {w: {w[-n:] for n in ends[w]} for w in inside}),
+            "prefix": best(inside, {w: {w[:n] for n in ends[w]} for w in inside}),
+            "ngram": best(inside, {word: runs.get(word, set()) for word in inside}),
+        }
+        for name, value in expected.items():
+            assert float(found.share.sel(property=name)[0, concept]) == pytest.approx(value)
+        assert int(found.types[0, concept]) == len(set(inside))
+        assert int(found.tokens[0, concept]) == len(inside)
+
+
+def test_labels__name_the_longest_that_all_of_them_share() -> None:
+    words = np.array(["walking", "talking", "king", "ring", "Oslo", "Rome", "USA"], object)
+    found = describe(words, np.array([[0, 0, 0, 1, 2, 2, 2]]), [0], 3)
+    named = {name: found.label.sel(property=name)[0].values.tolist() for name in found.property.values.tolist()}
+    assert named["suffix"][0] == "ing"
+    assert named["suffix"][1] == "ing"
+    assert named["casing"] == ["", "", "title"]
+    assert float(found.share.sel(property="casing")[0, 2]) == pytest.approx(2 / 3)
+
+
+def test_rules__count_concepts() -> None:
+    words = np.array([f"{a}{b}ing" for a in "abcdefgh" for b in "xy"] + ["cat", "ing", "tree", "Oslo"], object)
+    labels = np.array([[0] * 16 + [1] * 4])
+    tags = {"semantic": np.array(["act"] * 15 + ["x"] + ["thing"] * 4, object)}
+    part = describe(words, labels, [0], 2, tags)
+    found = score(part)
+    names = [*part.property.values.tolist(), "lexical", "semantic"]
+    of = {name: found["concepts"][0, names.index(name)].tolist() for name in ("suffix", "semantic", "lexical")}
+    assert of["suffix"] == [1, 1]
+    assert found["concepts"][0, names.index("semantic")].tolist() == [
+        2,
+        0,
+    ]  # 15 of 16 is less than 95 %; 4 types are few
+    assert found["considered"][0, 0].tolist() == [2, 1]
+    table = tabulate([({"checkpoint": "a", "stack": "encoder", "selection": "en"}, part)])
+    cell = table.sel(checkpoint="a", stack="encoder", selection="en", layer=0, property="suffix")
+    assert float(cell.sel(rule="conceptx").concepts) == 1
+
+
+def test_tags__of_words_by_their_places(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("DET N\nN V N\n")
+    found = read_tags(str(tmp_path / "t"), np.array([1, 0, 1]), np.array([2, 0, 1]))
+    assert found.tolist() == ["N", "DET", "V"]
+    with pytest.raises(InputError, match="line 1: expected a tag for each word, at least 3, found 2"):
+        read_tags(str(tmp_path / "t"), np.array([0]), np.array([2]))
+    with pytest.raises(InputError, match="has 2 lines, and the text a sentence 3"):
+        read_tags(str(tmp_path / "t"), np.array([2]), np.array([0]))

@@ -1,0 +1,157 @@
+"""The report of a study: its tables, figures and claims."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+from engine import results
+from jobs.claims import claims
+from jobs.clouds import Cloud, cloud_figure, families
+from jobs.files import load_study
+from jobs.tables import Table
+from tests import small_tasks
+from tests.small_study import SmallStudy, Terminal
+
+
+@pytest.fixture(scope="module")
+def reported(bert: str, tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
+    """A study with everything that a report may show, run to its end."""
+    folder = tmp_path_factory.mktemp("report")
+    study = SmallStudy(folder / "s", bert)
+    tags = folder / "en.tags"
+    tags.write_text("".join(" ".join("DET" if w in ("the", "a") else "X" for w in line.split()) + "\n"
+                            for line in study.text("en").read_text().splitlines()))  # fmt: skip
+    study.set("downstream", {"ner": small_tasks.tagging(folder / "data", count=16)})
+    study.set(
+        "checkpoints",
+        {
+            "base": {"model": bert},
+            "ner": {"model": bert, "tuned_for": "ner", "tuned_on": ["de", "en"]},
+            "other": {"model": bert, "tuned_on": ["fr", "en"]},
+        },
+    )
+    study.set("properties", {"tags": {"pos": {"en": str(tags)}}})
+    study.set("uncertainty", {"draws": 5})
+    study.set("activations.layers", [0, 1, 2])
+    study.set("metrics", {"min_types": 0, "theta_align": 0.2, "max_size_gap": 1.0})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.run.write_figures", lambda *_: None)
+        from tests.small_study import call  # noqa: PLC0415
+
+        assert call(patch, "run", study.file) == 0
+    return study
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wide: None) -> Terminal:
+    return Terminal(monkeypatch, capsys)
+
+
+def test_report__writes_all_that_the_study_allows(reported: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
+    found = terminal.json("report", reported.file, "--to", tmp_path / "r")
+    names = {Path(file).name for file in found["files"]}
+    for figure in (
+        "calign",
+        "colap",
+        "calign-ner",
+        "sweeps-de-en",
+        "calign-uncertainty",
+        "colap-uncertainty",
+        "properties",
+    ):
+        assert {f"{figure}.pdf", f"{figure}.png"} <= names
+    for table in ("scores-ner", "data-ner", "text", "calign", "colap", "budget"):
+        assert {f"{table}.md", f"{table}.csv", f"{table}.tex"} <= names
+    assert any(name.startswith("clouds-aligned-de-en-") for name in names)
+    page = (tmp_path / "r" / "report.md").read_text()
+    assert page.count("![") * 2 == sum(name.endswith((".png", ".pdf")) for name in names)
+    assert {claim["verdict"] for claim in found["claims"]} <= {"agrees", "does not agree", "cannot be told"}
+    for file in found["files"]:
+        assert Path(file).stat().st_size > 0
+        if file.endswith(".png"):
+            assert imread(file).std() > 0.01  # something is drawn
+
+
+def test_tables__hold_the_results(reported: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
+    terminal("report", reported.file, "--to", tmp_path)
+    tree = results.load(str(reported.directory / "results.zarr"))
+    header, *rows = csv.reader(io.StringIO((tmp_path / "tables" / "calign.csv").read_text()))
+    assert header == ["languages", "checkpoint", "stack", "state", "0", "1", "2"]
+    cells = tree["calign"].to_dataset().calign * 100
+    for languages, checkpoint, stack, state, *values in rows:
+        source, target = languages.split(" → ")
+        expected = cells.sel(source=source, target=target, checkpoint=checkpoint, stack=stack)
+        assert [float(v) for v in values] == pytest.approx(expected.values.tolist(), abs=0.051)
+        if (checkpoint, source, target) == ("ner", "fr", "en"):
+            assert state == "zero-shot"
+    _, *rows = csv.reader(io.StringIO((tmp_path / "tables" / "scores-ner.csv").read_text()))
+    assert [row[0] for row in rows] == ["base", "ner", "other"]
+    assert rows[1][3].endswith("(zs)")
+    assert rows[2][1].endswith("(zs)")
+    header, *rows = csv.reader(io.StringIO((tmp_path / "tables" / "data-ner.csv").read_text()))
+    assert rows[0][:4] == ["de", "16", "30", "30"]
+
+
+def test_table__is_escaped_in_each_form() -> None:
+    table = Table("t", "50 % & more", (("name", "n_1"), ("a|b_c", "2.5"), ("d → e", "")))
+    assert table.markdown() == "50 % & more\n\n| name | n_1 |\n| --- | ---: |\n| a\\|b_c | 2.5 |\n| d → e |  |\n"
+    assert r"a|b\_c & 2.5 \\" in table.latex()
+    assert r"50 \% \& more" in table.latex()
+    assert r"$\rightarrow$" in table.latex()
+    assert "a|b_c,2.5" in table.csv()
+
+
+def test_report__needs_results(bert: str, tmp_path: Path, terminal: Terminal) -> None:
+    study = SmallStudy(tmp_path / "s", bert)
+    assert "has no results of this study yet; run colign run" in terminal("report", study.file, code=2)
+
+
+def curves(study: SmallStudy, **of: list[float]) -> xr.DataTree:
+    """Results whose CALIGN, de to en, of some checkpoints is made up; COLAP is the same."""
+    dims = ("checkpoint", "stack", "layer")
+    values = np.array([[of[name]] for name in of])
+    labels = {"checkpoint": list(of), "stack": ["encoder"], "layer": list(range(values.shape[2]))}
+    calign = xr.Dataset({"calign": (dims, values)}, labels).expand_dims(source=["de"], target=["en"])
+    colap = xr.Dataset({"colap": (dims, values)}, labels).expand_dims(language_set=["de+en"])
+    return xr.DataTree.from_dict({"/calign": calign, "/colap": colap})
+
+
+def test_claims__judge_by_their_criteria(reported: SmallStudy) -> None:
+    study, _ = load_study(str(reported.file))
+    tree = curves(reported, base=[0.1, 0.1, 0.1, 0.1], ner=[0.1, 0.2, 0.42, 0.3])
+    found = {claim.words.split(" (")[0][:40]: claim for claim in claims(tree, study)}
+    verdicts = [claim.verdict for claim in found.values()]
+    rises, above, base, dips, peaks, decoder, high, lexical = found.values()
+    assert [rises.verdict, above.verdict, dips.verdict, peaks.verdict, high.verdict] == ["agrees"] * 5
+    assert [base.verdict, decoder.verdict, lexical.verdict] == ["cannot be told"] * 3
+    assert len(verdicts) == 8
+    assert "15.0 → 36.0" in rises.found
+    assert "Largest: 42.0 (ner encoder de → en, layer 2)" in rises.found
+    tree = curves(reported, base=[0.1, 0.1, 0.5, 0.5], ner=[0.4, 0.3, 0.2, 0.1])
+    assert [claim.verdict for claim in claims(tree, study)][:2] == ["does not agree"] * 2
+
+
+def test_clouds__shape_arabic_and_find_fonts(tmp_path: Path) -> None:
+    words = {"القط": 5, "البيت": 3, "cat": 4, "$5": 1}
+    cloud = Cloud("mixed", words, {"القط": "ar", "البيت": "ar", "cat": "en", "$5": "en"})
+    assert families([cloud]) == ["DejaVu Sans"]
+    figure = cloud_figure([cloud, cloud], "title")
+    drawn = {text.get_text(): text for text in figure.axes[0].texts}
+    assert set(drawn) == {"القط", "البيت", "cat", r"\$5"}
+    assert drawn["القط"].get_fontsize() > drawn["البيت"].get_fontsize()
+    figure.savefig(tmp_path / "a.png")
+    assert no_overlap(list(drawn.values()))
+    # shaped: joined letters are narrower than letters one by one
+    alone, joined = (figure.text(0, 0, text) for text in ("ا ل ق ط".replace(" ", "\u200c"), "القط"))
+    assert joined.get_window_extent().width < alone.get_window_extent().width
+
+
+def no_overlap(texts: list[Text]) -> bool:
+    boxes = [text.get_window_extent() for text in texts]
+    return not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])

@@ -1,0 +1,110 @@
+"""Scores against the definitions as plain loops, and correlations against scipy and every permutation."""
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from engine.correlation import rank_correlation
+from engine.scores import tabulate
+from engine.scoring import score
+
+
+def entities(tags: list[str]) -> set[tuple[int, int, str]]:
+    """Spans of strict IOB2: a B- tag and the I- tags of its kind behind it; an I- tag that begins nothing is none."""
+    found, at = set(), 0
+    while at < len(tags):
+        end = at + 1
+        if tags[at].startswith("B-"):
+            while end < len(tags) and tags[end] == f"I-{tags[at][2:]}":
+                end += 1
+            found.add((at, end, tags[at][2:]))
+        at = end
+    return found
+
+
+TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]), min_size=1, max_size=8)
+
+
+@given(st.lists(TAGS, min_size=1, max_size=4), st.randoms())
+def test_tags__f1_of_strict_spans(answers: list[list[str]], chance: object) -> None:
+    found = [[chance.choice(["O", "B-PER", tag]) for tag in tags] for tags in answers]  # type: ignore[attr-defined]
+    expected = [entities(tags) for tags in answers]
+    guessed = [entities(tags) for tags in found]
+    right = sum(len(a & b) for a, b in zip(expected, guessed, strict=True))
+    all_guessed, all_expected = sum(map(len, guessed)), sum(map(len, expected))
+    values = score("tagging", answers, found)
+    assert values["precision"] == pytest.approx(right / all_guessed if all_guessed else 0)
+    assert values["recall"] == pytest.approx(right / all_expected if all_expected else 0)
+    assert values["f1"] == pytest.approx(2 * right / (all_guessed + all_expected) if all_guessed + all_expected else 0)
+
+
+def test_labels__accuracy_and_mean_f1() -> None:
+    values = score("classification", ["1", "1", "0", "0"], ["1", "0", "0", "0"])
+    assert values["accuracy"] == 0.75
+    assert values["f1"] == pytest.approx((2 * 1 / (2 + 1) + 2 * 2 / (2 * 2 + 1)) / 2)
+
+
+def bleu(answers: list[str], found: list[str]) -> float:
+    """Papineni et al. 2002 on words between spaces: geometric mean of four precisions times the brevity penalty."""
+    right, total = Counter(), Counter()
+    for answer, guess in zip(answers, found, strict=True):
+        for n in range(1, 5):
+            grams = [Counter(zip(*(line.split()[i:] for i in range(n)), strict=False)) for line in (answer, guess)]
+            right[n] += sum((grams[0] & grams[1]).values())
+            total[n] += sum(grams[1].values())
+    length = [sum(len(line.split()) for line in lines) for lines in (answers, found)]
+    penalty = min(1.0, math.exp(1 - length[0] / length[1]))
+    return 100 * penalty * math.exp(sum(math.log(right[n] / total[n]) for n in range(1, 5)) / 4)
+
+
+def test_translations__bleu_with_its_signature() -> None:
+    answers = ["the cat sat on the mat today", "there is a small house near the river"]
+    found = ["the cat sat on the mat", "there is a small house by the river"]
+    values = score("translation", answers, found)
+    assert values["bleu"] == pytest.approx(bleu(answers, found))
+    assert values["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+def test_table__is_nan_where_nothing_was_scored() -> None:
+    rows = [
+        {"checkpoint": "base", "task": "ner", "language": "de", "split": "test", "state": "base", "kind": "tagging",
+         "signature": "s", "examples": 7, "f1": 0.25, "precision": 0.5, "recall": 1 / 6},
+        {"checkpoint": "mt", "task": "ted", "language": "de-en", "split": "test", "state": "fine-tuned",
+         "kind": "translation", "signature": "t", "examples": 9, "bleu": 20.0},
+    ]  # fmt: skip
+    table = tabulate(rows)
+    assert float(table.f1.sel(checkpoint="base", task="ner", language="de", split="test")) == 0.25
+    assert float(table.bleu.sel(checkpoint="mt", task="ted", language="de-en", split="test")) == 20
+    assert int(table.f1.notnull().sum()) == int(table.bleu.notnull().sum()) == 1
+    assert table.state.sel(checkpoint="mt", task="ted", language="de-en").item() == "fine-tuned"
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=12))
+def test_correlation__is_spearmans(points: list[tuple[int, int]]) -> None:
+    one, other = (np.array(values, float) for values in zip(*points, strict=True))
+    found = rank_correlation(one, other, draws=50)
+    if len(set(one)) == 1 or len(set(other)) == 1:
+        assert np.isnan(found["rho"])
+        return
+    assert found["rho"] == pytest.approx(spearmanr(one, other).statistic)
+    assert found["points"] == len(points)
+
+
+def test_correlation__p_is_that_of_all_permutations() -> None:
+    one, other = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 1, 3, 5, 4])
+    rho = spearmanr(one, other).statistic
+    every = [spearmanr(one, p).statistic for p in itertools.permutations(other)]
+    expected = np.mean([abs(r) >= rho - 1e-12 for r in every])
+    assert rank_correlation(one, other)["p"] == pytest.approx(expected, abs=0.015)
+
+
+def test_correlation__leaves_out_points_without_a_score() -> None:
+    found = rank_correlation(np.array([1, 2, np.nan, 3.0]), np.array([1, 2, 9.0, 3]), draws=20)
+    assert (found["rho"], found["points"]) == (pytest.approx(1), 3)
+    assert np.isnan(rank_correlation(np.array([1, 2.0]), np.array([1, 2.0]))["rho"])
