@@ -61,23 +61,25 @@ def write_report(
         raise InputError(f"{layout.root}: has no results of this study yet; run colign run {study}, then this again")
     folder = to or f"{layout.root}/report"
     tree = results.load(layout.results)
+    drawn = [*_chosen(cloud or (), loaded, layout), *figures(tree, loaded, layout)]
+    judged = claims(tree, loaded)
     written: list[str] = []
     lines = [f"# {layout.root.rpartition('/')[2]}\n"]
-    lines += _claims(claims(tree, loaded))
+    lines += _claims(judged)
     lines.append("\n## Tables\n")
     for table in tables(tree, loaded, layout):
         written += _write_table(table, folder)
         lines.append(table.markdown())
     lines.append("\n## Figures\n")
-    for name, caption, draw in (*_chosen(cloud or (), loaded, layout), *figures(tree, loaded, layout)):
+    for name, caption, draw in drawn:
         written += _write_figure(name, draw(), folder)
         lines.append(f"![{caption}](figures/{name}.png)\n\n{caption}\n")
     page = paths.join(folder, "report.md")
     paths.write_text(page, "\n".join(lines))
     if as_json:
-        print_json({"report": page, "files": written, "claims": [vars(claim) for claim in claims(tree, loaded)]})
+        print_json({"report": page, "files": written, "claims": [vars(claim) for claim in judged]})
         return
-    for claim in claims(tree, loaded):
+    for claim in judged:
         out.print(f"{claim.verdict}: {claim.words}", soft_wrap=True)
     out.print(f"report   {page}", soft_wrap=True, highlight=False)
     out.print(f"{len(written)} files in {folder}", soft_wrap=True, highlight=False)

@@ -138,7 +138,7 @@ def _by_layer(scores: xr.DataArray, study: Study, labels: Sequence[str]) -> Tabl
 def _correlations(found: xr.Dataset) -> Table:
     rows = [("task", "measure", "stack", "layer", "rho", "95 % interval", "p", "points")]
     for task, measure, stack in (
-        (t, m, s) for t in found.task.values for m in found.measure.values for s in found.stack.values
+        (t, m, s) for t in found.task.values for m in found.measure.values for s in found["stack"].values
     ):
         for layer in found.layer.values.tolist():
             cell = found.sel(task=task, measure=measure, stack=stack, layer=layer)

@@ -16,7 +16,7 @@ from jobs.clouds import Cloud, cloud_figure, families
 from jobs.files import load_study
 from jobs.tables import Table
 from tests import small_tasks
-from tests.small_study import SmallStudy, Terminal
+from tests.small_study import SmallStudy, Terminal, call
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +37,13 @@ def reported(bert: str, tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
         },
     )
     study.set("properties", {"tags": {"pos": {"en": str(tags)}}})
-    study.set("uncertainty", {"draws": 5})
-    study.set("activations.layers", [0, 1, 2])
+    study.set("uncertainty", {"draws": 2})
+    study.set("activations.layers", [0, 2])
     study.set("metrics", {"min_types": 0, "theta_align": 0.2, "max_size_gap": 1.0})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jobs.run.write_figures", lambda *_: None)
-        from tests.small_study import call  # noqa: PLC0415
-
         assert call(patch, "run", study.file) == 0
+        assert call(patch, "report", study.file, "--cloud", "base/encoder/en/2/0") == 0
     return study
 
 
@@ -53,36 +52,30 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return Terminal(monkeypatch, capsys)
 
 
-def test_report__writes_all_that_the_study_allows(reported: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
-    found = terminal.json("report", reported.file, "--to", tmp_path / "r")
-    names = {Path(file).name for file in found["files"]}
-    for figure in (
-        "calign",
-        "colap",
-        "calign-ner",
-        "sweeps-de-en",
-        "calign-uncertainty",
-        "colap-uncertainty",
-        "properties",
-    ):
+def test_report__writes_all_that_the_study_allows(reported: SmallStudy) -> None:
+    folder = reported.directory / "report"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    drawn = "calign", "colap", "calign-ner", "sweeps-de-en", "calign-uncertainty", "colap-uncertainty", "properties"
+    for figure in (*drawn, "cloud-base-encoder-en-2-0"):
         assert {f"{figure}.pdf", f"{figure}.png"} <= names
     for table in ("scores-ner", "data-ner", "text", "calign", "colap", "budget"):
         assert {f"{table}.md", f"{table}.csv", f"{table}.tex"} <= names
     assert any(name.startswith("clouds-aligned-de-en-") for name in names)
-    page = (tmp_path / "r" / "report.md").read_text()
+    page = (folder / "report.md").read_text()
     assert page.count("![") * 2 == sum(name.endswith((".png", ".pdf")) for name in names)
-    assert {claim["verdict"] for claim in found["claims"]} <= {"agrees", "does not agree", "cannot be told"}
-    for file in found["files"]:
-        assert Path(file).stat().st_size > 0
-        if file.endswith(".png"):
-            assert imread(file).std() > 0.01  # something is drawn
+    assert page.count("**agrees**") + page.count("**does not agree**") + page.count("**cannot be told**") == 8
+    for path in files:
+        assert path.stat().st_size > 0
+        if path.suffix == ".png":
+            assert imread(path).std() > 0.01  # something is drawn
 
 
-def test_tables__hold_the_results(reported: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
-    terminal("report", reported.file, "--to", tmp_path)
+def test_tables__hold_the_results(reported: SmallStudy) -> None:
+    tables = reported.directory / "report" / "tables"
     tree = results.load(str(reported.directory / "results.zarr"))
-    header, *rows = csv.reader(io.StringIO((tmp_path / "tables" / "calign.csv").read_text()))
-    assert header == ["languages", "checkpoint", "stack", "state", "0", "1", "2"]
+    header, *rows = csv.reader(io.StringIO((tables / "calign.csv").read_text()))
+    assert header == ["languages", "checkpoint", "stack", "state", "0", "2"]
     cells = tree["calign"].to_dataset().calign * 100
     for languages, checkpoint, stack, state, *values in rows:
         source, target = languages.split(" → ")
@@ -90,11 +83,11 @@ def test_tables__hold_the_results(reported: SmallStudy, terminal: Terminal, tmp_
         assert [float(v) for v in values] == pytest.approx(expected.values.tolist(), abs=0.051)
         if (checkpoint, source, target) == ("ner", "fr", "en"):
             assert state == "zero-shot"
-    _, *rows = csv.reader(io.StringIO((tmp_path / "tables" / "scores-ner.csv").read_text()))
+    _, *rows = csv.reader(io.StringIO((tables / "scores-ner.csv").read_text()))
     assert [row[0] for row in rows] == ["base", "ner", "other"]
     assert rows[1][3].endswith("(zs)")
     assert rows[2][1].endswith("(zs)")
-    header, *rows = csv.reader(io.StringIO((tmp_path / "tables" / "data-ner.csv").read_text()))
+    _, *rows = csv.reader(io.StringIO((tables / "data-ner.csv").read_text()))
     assert rows[0][:4] == ["de", "16", "30", "30"]
 
 
@@ -110,6 +103,15 @@ def test_table__is_escaped_in_each_form() -> None:
 def test_report__needs_results(bert: str, tmp_path: Path, terminal: Terminal) -> None:
     study = SmallStudy(tmp_path / "s", bert)
     assert "has no results of this study yet; run colign run" in terminal("report", study.file, code=2)
+
+
+def test_report__names_concepts_that_there_are_not(reported: SmallStudy, terminal: Terminal) -> None:
+    for cloud, message in (
+        ("base/encoder/en", "expected CHECKPOINT/STACK/SELECTION/LAYER/NUMBER"),
+        ("base/encoder/xx/2/0", "has no selection 'xx'"),
+        ("base/encoder/en/2/99", "has layers 0, 2 and concepts below 3"),
+    ):
+        assert message in terminal("report", reported.file, "--cloud", cloud, code=2)
 
 
 def curves(study: SmallStudy, **of: list[float]) -> xr.DataTree:
