@@ -4,7 +4,7 @@ import csv
 import html
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -49,7 +49,9 @@ def read(kind: str, parts: Mapping[str, Sequence[str]]) -> dict[str, Examples]:
     InputError
         No such file, or one that is not of its form; gives file, line, what was found and what was expected.
     """
-    readers = {"tagging": read_tagged, "classification": read_classified, "translation": read_translated}
+    readers: dict[str, Callable[..., Examples]] = {
+        "tagging": read_tagged, "classification": read_classified, "translation": read_translated,
+    }  # fmt: skip
     return {part: readers[kind](*files) for part, files in parts.items()}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import seqeval.metrics
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, f1_score
 

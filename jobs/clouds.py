@@ -87,9 +87,8 @@ def _fill(axes: Axes, cloud: Cloud, colours: Mapping[str, str]) -> None:
 
 def _place(axes: Axes, drawn: Sequence[Text]) -> bool:
     """Lay words out in centred rows; whether all rows fit."""
-    renderer = axes.figure.canvas.get_renderer()  # type: ignore[union-attr]
-    box = axes.get_window_extent(renderer)
-    extents = [text.get_window_extent(renderer) for text in drawn]
+    box = axes.get_window_extent()
+    extents = [text.get_window_extent() for text in drawn]
     gap = box.width * 0.025
     rows: list[list[int]] = [[]]
     width = 0.0

@@ -18,11 +18,12 @@ from jobs.layout import Layout
 from jobs.plan import size
 from jobs.progress import out, print_json, progress
 from jobs.run import prepare, work
+from schemas.checkpoint import Checkpoint
 from schemas.errors import InputError
 from schemas.machine import Machine
 from schemas.parse import parse
 from schemas.selection import Selection
-from schemas.study import Activations, Checkpoint, Corpus, Study
+from schemas.study import Activations, Corpus, Study
 
 ALL = 2**62
 """More than any word occurs."""

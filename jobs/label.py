@@ -161,7 +161,13 @@ def _asked(
             progress=lambda done, total: shown.update(bar, completed=done, total=total),
         )
         return [
-            Label(*astuple(concept), answer.text, answer.model, answer.date, answer.prompt_sha256)
+            Label(
+                **asdict(concept),
+                label=answer.text,
+                model=answer.model,
+                date=answer.date,
+                prompt_sha256=answer.prompt_sha256,
+            )
             for concept, answer in zip(prompts, answers, strict=True)
         ]
 

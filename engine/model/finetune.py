@@ -167,7 +167,7 @@ def _scored(head: Head) -> Callable[[Any], dict[str, float]]:
     return scored
 
 
-class _Told(TrainerCallback):
+class _Told(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Tells how far the training is."""
 
     def __init__(self, progress: Progress) -> None:
