@@ -69,7 +69,7 @@ def studies(draw: st.DrawFn) -> Study:
 
 def places(study: Study, layout: Layout) -> dict[tuple[str, ...], str]:
     """Every path of a study but that of folders, by what lies there."""
-    parts: dict[str, list[Any]] = {name: [()] for name in ("study", "lease", "corpus", "results", "ledger")}
+    parts: dict[str, list[Any]] = {name: [()] for name in _SINGLE}
     names = {*study.corpus.files, *(name for lang in study.corpus.files for name in clustered_names(study, lang))}
     stacks = list(product(study.checkpoints, study.activations.stacks))
     between = list(product(study.checkpoints, study.alignment_stacks))
@@ -85,6 +85,9 @@ def places(study: Study, layout: Layout) -> dict[tuple[str, ...], str]:
     parts["language_count"] = [(*one, k, of) for one in stacks for k in (2, 3) for of in sets]
     parts["uncertainty"] = [(*one, s, "+".join(t)) for one in between for s, t in target_groups(study)]
     parts["uncertainty"] += [(*one, of) for one in stacks for of in sets]
+    parts["model"] = [(name,) for name in study.checkpoints]
+    alone = [name for name, languages in selections(study).items() if len(languages) == 1]
+    parts["properties"] = [(*one, name) for one in stacks for name in alone]
     parts["figure"] = [("calign.png",)]
     known = {name for name in vars(Layout) if not name.startswith("_")}
     assert known == {*parts, "records", "journal", "folders"}
@@ -98,6 +101,10 @@ def places(study: Study, layout: Layout) -> dict[tuple[str, ...], str]:
             key = Key(name, tuple(map(str, part)), 0, 9)
             found["record", name, *key.part] = paths.join(layout.records, f"{key}.json")
     return found
+
+
+_SINGLE = ("study", "lease", "corpus", "results", "ledger", "labels", "answers")
+"""Paths that a study has one of."""
 
 
 @given(studies(), st.sampled_from(["/disk/a study", "s3://bucket/study", "study.partial"]))
