@@ -1,5 +1,6 @@
 """Clouds of the words of concepts: single ones, aligned pairs, and those that mix languages (Figures 3, 6, 10, 14)."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,9 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
         FigureCanvasAgg(figure)  # measures words
         columns = min(2, len(clouds))
         grid = figure.subplots(-(-len(clouds) // columns), columns, squeeze=False)
-        figure.subplots_adjust(left=0.01, right=0.99, top=0.84 if title else 0.9, bottom=0.08, wspace=0.04, hspace=0.25)
+        figure.subplots_adjust(
+            left=0.01, right=0.99, top=0.88 if title else 0.92, bottom=0.08, wspace=0.04, hspace=0.25
+        )
         for axes in grid.flat[len(clouds) :]:
             axes.set_axis_off()
         for axes, cloud in zip(grid.flat, clouds, strict=False):
@@ -73,13 +76,13 @@ def _fill(axes: Axes, cloud: Cloud, colours: Mapping[str, str]) -> None:
     if not chosen:
         return
     most = np.sqrt(chosen[0][1])
-    for shrink in np.geomspace(1, 0.3, 8):
-        sizes = [shrink * (_SMALLEST + (_LARGEST - _SMALLEST) * np.sqrt(count) / most) for _, count in chosen]
+    for scale in np.geomspace(2, 0.3, 14):
+        sizes = [scale * (_SMALLEST + (_LARGEST - _SMALLEST) * np.sqrt(count) / most) for _, count in chosen]
         drawn = [
             axes.text(0, 0, word.replace("$", r"\$"), fontsize=size, color=colours[cloud.languages[word]])
             for (word, _), size in zip(chosen, sizes, strict=True)
         ]
-        if _place(axes, drawn) or shrink < 0.31:
+        if _place(axes, drawn) or scale < 0.31:
             return
         for text in drawn:
             text.remove()
@@ -103,7 +106,8 @@ def _place(axes: Axes, drawn: Sequence[Text]) -> bool:
     for row, height in zip(rows, heights, strict=True):
         x = (box.width - sum(extents[at].width for at in row) - gap * (len(row) - 1)) / 2
         y -= height
-        for at in row:
+        rightward = [unicodedata.bidirectional(drawn[at].get_text()[0]) not in ("R", "AL") for at in row]
+        for at in row if any(rightward) else reversed(row):
             drawn[at].set_position((x / box.width, y / box.height))
             x += extents[at].width + gap
     return sum(heights) <= box.height

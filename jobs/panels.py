@@ -1,6 +1,5 @@
 """Further figures: sweeps over thresholds (Figure 30), intervals with nulls, lexical and semantic concepts."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -9,6 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from jobs.figures import COLOURS, LINE_STYLES, MARKERS, PAGE_WIDTH, STYLE
 from schemas.study import Study
@@ -25,14 +26,14 @@ _SWEEPS = {
 def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, pair: tuple[str, str]) -> Figure:
     """Draw CALIGN and COLAP of a pair against each threshold, a line for each layer (Figure 30).
 
-    A vertical line marks the study's own threshold; where the study drew intervals, bars there show them at the lowest
-    and highest layer, and a grey band what concepts reach in which nothing corresponds (97.5 % of its draws).
+    A dotted line marks the study's own threshold; where the study drew intervals, a bar there shows that of the highest
+    layer, and a grey band what concepts reach in which nothing corresponds (97.5 % of its draws) at that threshold.
     """
     stack = study.activations.stacks[0]
     own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap}
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(PAGE_WIDTH, 1.9), layout="constrained")
-        axes = figure.subplots(1, len(_SWEEPS), sharey=True)
+        axes = figure.subplots(1, len(_SWEEPS))
         for at, (name, (dim, below)) in zip(axes, _SWEEPS.items(), strict=True):
             tree = results[f"sweeps/{name}"].to_dataset()
             measure = name.split("_")[0]
@@ -46,13 +47,11 @@ def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, pair: tupl
             for layer, shade in zip(layers, shades, strict=True):
                 at.plot(scores[dim].values, scores.sel(layer=layer).values, color=shade, linewidth=1, label=f"{layer}")
             at.axvline(own[dim], color="0.6", linewidth=0.6, linestyle=":", zorder=0)
-            _interval(at, results, measure, where, own[dim], [layers[0], layers[-1]], [shades[0], shades[-1]])
+            _interval(at, results, measure, where, own[dim], layers[-1], shades[-1])
             at.set_xlabel(below)
-            at.set_ylim(bottom=0)
-            _grid(at)
-        axes[0].set_ylabel("concepts (%)")
-        axes[0].set_title("CALIGN", loc="left")
-        axes[-1].set_title("COLAP", loc="left")
+            at.set_ylim(0, 1.05 * max(float(scores.max()), 1.0))
+            at.set_title(f"{measure.upper()} (%)")
+            _grid(at, whole=scores[dim].dtype.kind == "i")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(
             handles, names, title=f"layer of {checkpoint} {stack}, {' → '.join(pair)}", ncols=min(len(names), 13),
@@ -71,16 +70,15 @@ def _where(tree: xr.Dataset, checkpoint: str, stack: str, pair: tuple[str, str])
 
 
 def _interval(
-    axes: Axes, results: xr.DataTree, measure: str, where: dict[str, str], x: float, layers: Sequence[int], shades: Any
+    axes: Axes, results: xr.DataTree, measure: str, where: dict[str, str], x: float, layer: int, shade: Any
 ) -> None:
     if "uncertainty" not in results:
         return
     drawn = results[f"uncertainty/{measure}"].to_dataset().sel(where)
     null = "null_types_high" if measure == "calign" else "null_languages_high"
     axes.axhspan(0, float(drawn[null].max()) * 100, color="0.9", zorder=-1)
-    for layer, shade in zip(layers, shades, strict=True):
-        at = drawn.sel(layer=layer)
-        axes.vlines(x, float(at.low) * 100, float(at.high) * 100, color=shade, linewidth=2, alpha=0.8)
+    at = drawn.sel(layer=layer)
+    axes.vlines(x, float(at.low) * 100, float(at.high) * 100, color=shade, linewidth=1.5)
 
 
 def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figure:
@@ -126,39 +124,36 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figu
 
 
 def properties_figure(results: xr.DataTree, study: Study) -> Figure:
-    """Draw the number of lexical and semantic concepts by layer, a panel for each selection (Figure 9).
+    """Draw the number of lexical and semantic concepts by layer (Figure 9).
 
-    The rule is ConceptX's: more than 90 % of a concept's tokens. Colours are properties, line styles states.
+    A column for each selection and a row for each checkpoint; colours are properties, line styles states. The rule is
+    ConceptX's: more than 90 % of a concept's tokens.
     """
-    found = results["properties"].to_dataset().sel(rule="conceptx")
-    stack = study.activations.stacks[0]
+    found = results["properties"].to_dataset().sel(rule="conceptx", stack=study.activations.stacks[0])
     names = [name for name in ("suffix", "prefix", "casing", "semantic") if name in found.property.values]
-    selections = found.selection.values.tolist()
-    columns = min(4, len(selections))
-    rows = -(-len(selections) // columns)
+    selections, checkpoints = found.selection.values.tolist(), found.checkpoint.values.tolist()
+    most = float(found.concepts.sel(property=names).max())
     with matplotlib.style.context(STYLE, after_reset=True):
-        figure = Figure(figsize=(PAGE_WIDTH, 1.5 * rows + 0.6), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for at in grid.flat[len(selections) :]:
-            at.set_axis_off()
-        for at, selection in zip(grid.flat, selections, strict=False):
-            language = selection.partition("@")[0]
-            for checkpoint in found.checkpoint.values.tolist():
+        height = 1.15 * len(checkpoints) + 0.7
+        figure = Figure(figsize=(max(PAGE_WIDTH, 1.2 * len(selections)), height), layout="constrained")
+        grid = figure.subplots(len(checkpoints), len(selections), sharex=True, sharey=True, squeeze=False)
+        for row, checkpoint in zip(grid, checkpoints, strict=True):
+            for at, selection in zip(row, selections, strict=True):
+                style = LINE_STYLES[study.fine_tuning(checkpoint, selection.partition("@")[0])]
                 for name, colour in zip(names, COLOURS, strict=False):
-                    line = found.concepts.sel(selection=selection, checkpoint=checkpoint, stack=stack, property=name)
-                    state = study.fine_tuning(checkpoint, language)
-                    at.plot(line.layer.values, line.values, color=colour, linestyle=LINE_STYLES[state], linewidth=1.2)
+                    line = found.concepts.sel(selection=selection, checkpoint=checkpoint, property=name)
+                    at.plot(line.layer.values, line.values, color=colour, linestyle=style, linewidth=1.2)
+                _grid(at)
+            row[0].set_ylabel(f"{checkpoint}\nconcepts")
+        for at, selection in zip(grid[0], selections, strict=True):
             at.set_title(selection)
-            at.set_ylim(bottom=0)
-            _grid(at)
-        for row in grid:
-            row[0].set_ylabel("concepts")
         for at in grid[-1]:
             at.set_xlabel("layer")
-        states = {study.fine_tuning(c, s.partition("@")[0]) for c in found.checkpoint.values for s in selections}
-        handles = [matplotlib.lines.Line2D([], [], color=c, label=n) for n, c in zip(names, COLOURS, strict=False)]
+        grid[0, 0].set_ylim(0, 1.05 * max(most, 1.0))
+        states = {study.fine_tuning(c, s.partition("@")[0]) for c in checkpoints for s in selections}
+        handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, COLOURS, strict=False)]
         handles += [
-            matplotlib.lines.Line2D([], [], color="0.3", linestyle=style, label=state)
+            Line2D([], [], color="0.3", linestyle=style, label=state)
             for state, style in LINE_STYLES.items()
             if state in states
         ]
@@ -166,7 +161,10 @@ def properties_figure(results: xr.DataTree, study: Study) -> Figure:
     return figure
 
 
-def _grid(axes: Axes) -> None:
+def _grid(axes: Axes, *, whole: bool = True) -> None:
+    """Lines behind the curves; below, whole numbers alone."""
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.tick_params(width=0.6, length=2.5, pad=2)
