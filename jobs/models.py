@@ -26,6 +26,13 @@ _SUBWORD = 60
 layer, dropout."""
 
 
+_SCORED = 24
+"""Bytes of a score of a sub-word at one place of a translation: logits, their logarithms, gradients, copies."""
+
+_BYTE = 64
+"""Bytes in memory of a byte of text with its answers: words, sub-words, and where they come from."""
+
+
 def place(study: Study, layout: Layout, checkpoint: str) -> str:
     """Folder or hub name of a checkpoint: of one that the study makes, in its directory."""
     settings = study.checkpoints[checkpoint]
@@ -96,8 +103,18 @@ def memory(shape: Shape, checkpoint: Checkpoint, tasks: Mapping[str, Downstream]
     tuning = task.tuning
     subwords = -(-tuning.batch // tuning.accumulate) * tuning.max_subwords
     states = subwords * sum(shape.layers.values()) * shape.hidden * _SUBWORD
-    scores = subwords * shape.vocabulary * 4 * 3 if task.kind == "translation" else 0  # of sub-words, and gradients
-    return PROCESS + _TRAINED * shape.parameters + states + scores
+    scores = subwords * shape.vocabulary * _SCORED if task.kind == "translation" else 0
+    return PROCESS + _TRAINED * shape.parameters + states + scores + _text(task)
+
+
+def scoring_memory(shape: Shape, task: Downstream) -> int:
+    """Projected peak of a process that scores a checkpoint, in bytes: weights are read beside themselves."""
+    return PROCESS + 2 * 4 * shape.parameters + _text(task)
+
+
+def _text(task: Downstream) -> int:
+    sizes = (system.size(place) for system, place in map(paths.filesystem, sorted({*task.files})))
+    return _BYTE * sum(int(size or 0) for size in sizes)
 
 
 def make(study: Study, layout: Layout, checkpoint: str) -> dict[str, Any]:

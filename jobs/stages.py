@@ -229,8 +229,8 @@ def _models(context: Context) -> Iterator[Stage]:
             max(models.memory(shapes[name], checkpoint, study.downstream) for name, checkpoint in made.items()),
         )
     if study.scored:
-        needed = max(4 * shapes[name].parameters for name, _ in study.scored)
-        yield Stage("scores", tuple(Key("scores", part) for part in study.scored), 0, PROCESS + needed)
+        needed = max(models.scoring_memory(shapes[name], study.downstream[task]) for name, task in study.scored)
+        yield Stage("scores", tuple(Key("scores", part) for part in study.scored), 0, needed)
 
 
 def _selection(study: Study, text: Text) -> Stage:
