@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from engine import backend, kmeans, paths, store, ward
 from engine.checkpoints import Checkpoints
+from engine.kernels.finite import all_finite
 from engine.kernels.lloyd import squared_distances
 from engine.kernels.shards import shard_ranges
-from engine.parts import Layer, Part, Run, Together, fitting, part
+from engine.parts import ROW_BYTES, STATE_BYTES, Layer, Part, Run, Together, fitting, part
 from engine.workers.protocol import Workers
 from schemas import study
 from schemas.concepts import CONCEPTS
@@ -155,7 +156,7 @@ def load_rows(key: Key, task: Clustering) -> tuple[Any, NDArray[np.int64]]:
     values = rows[0] if len(rows) == 1 else np.concatenate(rows)
     if not kept.all():
         values = values[kept]
-    if values.size and not np.isfinite([values.min(), values.max()]).all():
+    if not all_finite(values):
         bad = int(np.flatnonzero(kept)[int(np.argmin(np.isfinite(values).all(axis=1)))]) + key.start
         raise InputError(
             f"layer {key.part[-1]}, token {bad} of {'+'.join(task.sources)}: the vector is not finite; its shard is "
@@ -200,10 +201,12 @@ def cluster(
         task = replace(task, dropped=last_present(task))
     plan = together(task, runs, workers.memory)
     kept = None if checkpoints is None else Checkpoints(checkpoints)
-    shard_bytes = min(task.shard_tokens, task.stops[-1]) * task.hidden * task.itemsize
+    shard = min(task.shard_tokens, task.stops[-1])
     for first in range(0, len(layers), plan.layers):
         group = layers[first : first + plan.layers]
-        load = partial(part, load=partial(load_rows, task=task), nbytes=shard_bytes, keep=plan.keep)
+        # what stays in memory of a part: Dask would write to disk what it believes to be more than fits
+        row_bytes = task.hidden * task.itemsize if plan.keep else ROW_BYTES + STATE_BYTES * len(plan.runs[0])
+        load = partial(part, load=partial(load_rows, task=task), nbytes=shard * row_bytes, keep=plan.keep)
         held = workers.hold(load, task.keys(group), plan.nbytes)
         known = kmeans.moments(held, workers)
         outcome: dict[Layer, list[tuple[int, float]]] = {layer: [] for layer in known}

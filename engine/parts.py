@@ -139,7 +139,7 @@ class Part:
     load: Callable[[Key], tuple[Any, NDArray[Any]]]
     """Reads vectors (row, hidden) and their places (row) in the part."""
     nbytes: int
-    """About the bytes of the vectors."""
+    """About the bytes that stay in memory: of the vectors, or of what is remembered of them."""
     rows: Rows
     """The vectors; without values where they are read again in every pass."""
     places: NDArray[Any] | None = None

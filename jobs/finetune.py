@@ -1,6 +1,7 @@
 """The commands `colign finetune`, `colign evaluate` and `colign pretrain`: checkpoints outside of studies."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,8 @@ def finetune_checkpoint(
         raise InputError(f"{directory}: holds a checkpoint already; choose another folder with --out")
     with _bar() as watch:
         tuned = downstream.tune(loaded, model, language or sorted(known), directory, watch, trusted=trusted)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first process of several speaks
     if as_json:
         print_json({"path": directory, "parts": tuned.parts, "examples": tuned.examples, **tuned.outcome})
         return

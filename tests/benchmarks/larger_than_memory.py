@@ -73,7 +73,7 @@ def write_study(folder: Path) -> Path:
         "selection": {"min_count": 1, "max_count": 10**9},
         "links": {"iterations": 1},
         "activations": {"stacks": ["decoder"], "layers": [1], "shard_tokens": SHARD, "chunk_tokens": 512},
-        "concepts": {"k": 8, "max_iterations": 2, "seeding_tokens": 1024},
+        "concepts": {"k": 8, "max_iterations": 1, "seeding_tokens": 1024},
     }
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(values))
