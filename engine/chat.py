@@ -1,6 +1,7 @@
 """Answers of a language model behind an OpenAI-compatible address: paced, tried again, and kept."""
 
 import hashlib
+import http.client
 import json
 import threading
 import time
@@ -132,6 +133,8 @@ def ask(
     ColignError
         It does not answer, again and again; what was answered before is kept.
     """
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"{url}: expected an address that begins with http:// or https://")
     pace, done = _Pace(per_minute), 0
     left = [question for question in dict.fromkeys(questions) if cache.get(key(model, question)) is None]
     progress(len(questions) - len(left), len(questions))
@@ -155,15 +158,19 @@ def ask(
 def _one(question: str, url: str, model: str, secret: str | None, pace: _Pace, longest: int) -> str:
     message = {"role": "user", "content": question}
     body = json.dumps({"model": model, "messages": [message], "temperature": 0, "max_tokens": longest}).encode()
-    head = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {secret}"} if secret else {})
+    head = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url.rstrip('/')}/chat/completions", body, head, method="POST")
+    if secret:
+        request.add_unredirected_header("Authorization", f"Bearer {secret}")  # or another host would get it
     why = ""
     for number in range(_TRIES):
         pace.wait()
         try:
             with urllib.request.urlopen(request, timeout=_SECONDS) as reply:
                 content = json.load(reply)["choices"][0]["message"]["content"]
-                return " ".join(str(content).split())
+            if isinstance(content, str) and content.strip():
+                return " ".join(content.split())
+            raise ColignError(f"{url}: gave an empty answer; allow longer ones, or choose another model")
         except urllib.error.HTTPError as error:
             why = f"status {error.code}: {error.read(300).decode('utf-8', 'replace').strip()}"
             if error.code not in _TRY_AGAIN:
@@ -172,7 +179,7 @@ def _one(question: str, url: str, model: str, secret: str | None, pace: _Pace, l
                 ) from error
             asked = error.headers.get("Retry-After", "")
             pace.hold(float(asked) if asked.isdigit() else 0)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (OSError, http.client.HTTPException) as error:
             why = str(getattr(error, "reason", error))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ColignError(f"{url}: its answer is not of the form of chat completions ({error!r})") from error

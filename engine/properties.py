@@ -172,7 +172,7 @@ def score(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     Returns
     -------
     `concepts` and `considered` (layer, property, rule): property is that of the part, then `lexical`, any of the form,
-    and, where there are tags, `semantic`, any of these.
+    and, where there are tags, `tagged`, any of these.
     """
     names = part.property.values.tolist()
     share, types = part.share.values, part.types.values
@@ -208,12 +208,12 @@ def tabulate(parts: Sequence[tuple[Mapping[str, str], xr.Dataset]]) -> xr.Datase
     layers = sorted({int(layer) for _, part in parts for layer in part.layer.values})
     known = list(dict.fromkeys(str(name) for _, part in parts for name in part.property.values))
     tagged = [name for name in known if name not in LEXICAL]
-    of = [*LEXICAL, *tagged, "lexical", *(["semantic"] if tagged else [])]
+    of = [*LEXICAL, *tagged, "lexical", *(["tagged"] if tagged else [])]
     shape = *map(len, (names["checkpoint"], names["stack"], layers, names["selection"], of)), len(RULES)
     values = {name: np.full(shape, np.nan) for name in ("concepts", "considered")}
     for labels, part in parts:
         own = [str(name) for name in part.property.values]
-        own += ["lexical", *(["semantic"] if len(own) > len(LEXICAL) else [])]
+        own += ["lexical", *(["tagged"] if len(own) > len(LEXICAL) else [])]
         i, j, m = (names[name].index(labels[name]) for name in ("checkpoint", "stack", "selection"))
         at = [layers.index(int(layer)) for layer in part.layer.values]
         columns = [of.index(name) for name in own]

@@ -186,16 +186,18 @@ def _stays_high(colap: list[_Curve]) -> Claim:
 
 def _lexical_falls(properties: xr.Dataset | None) -> Claim:
     words = "Lexical concepts become fewer and semantic ones more with depth"
-    criterion = "lexical concepts: the upper half of the layers has fewer than the lower half; semantic ones: more"
-    if properties is None or "semantic" not in properties.property.values:
+    criterion = (
+        "lexical concepts: fewer in the upper half of the layers than in the lower; those with a common tag: more"
+    )
+    if properties is None or "tagged" not in properties.property.values:
         return _judged(words, criterion, "needs properties with tags in the study file", None)
     share = (properties.concepts / properties.considered * 100).isel(rule=0)
     means = share.mean(["checkpoint", "stack", "selection"])
     half = means.sizes["layer"] // 2
     found = {
         name: [float(means.sel(property=name).isel(layer=at).mean()) for at in (slice(half), slice(half, None))]
-        for name in ("lexical", "semantic")
+        for name in ("lexical", "tagged")
     }
     said = "; ".join(f"{name}: {low:.1f} → {high:.1f} %" for name, (low, high) in found.items())
-    agrees = found["lexical"][1] < found["lexical"][0] and found["semantic"][1] > found["semantic"][0]
+    agrees = found["lexical"][1] < found["lexical"][0] and found["tagged"][1] > found["tagged"][0]
     return _judged(words, criterion, said, agrees)

@@ -60,7 +60,7 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
                 axes.spines[side].set_visible(True)
             for spine in axes.spines.values():
                 spine.set_color("0.8")
-            axes.set_title(cloud.title, fontsize=7)
+            axes.set_title(cloud.title.replace("$", r"\$"), fontsize=7)
             _fill(axes, cloud, colours)
         if len(known) > 1:
             handles = [matplotlib.lines.Line2D([], [], color=c, linewidth=3, label=n) for n, c in colours.items()]

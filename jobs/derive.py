@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine import calign, colap, cross, properties, results, scores, store
 from engine.records import read_records
+from jobs import models
 from jobs.correlate import correlations
 from jobs.layout import Layout
 from jobs.selections import Text, selections, target_groups
@@ -54,6 +55,7 @@ def derive(context: Context, text: Text) -> xr.DataTree:
         study=study.model_dump_json(),
         study_hash=digest(study),
         text_hash=_text_hash(layout),
+        inputs_hash=context.inputs,
         versions=store.versions(),
     )
     for node, dataset in _drawn(study, layout):
@@ -62,7 +64,8 @@ def derive(context: Context, text: Text) -> xr.DataTree:
         tree["/properties"] = xr.DataTree(_described(study, layout))
     if study.scored:
         held = read_records(layout.records)
-        rows = [row for part in study.scored for row in held[str(Key("scores", part))].outcome["scores"]]
+        found = [row for part in study.scored for row in held[str(Key("scores", part))].outcome["scores"]]
+        rows = [{**row, "state": models.state(study, row)} for row in found]
         table = scores.tabulate(rows)
         tree["/scores"] = xr.DataTree(table)
         tree["/correlations"] = xr.DataTree(correlations(tree, table, study))
@@ -150,10 +153,17 @@ def _as_stored(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     return {str(name): values.values for name, values in part.data_vars.items()}
 
 
-def are_current(study: Study, layout: Layout) -> bool:
-    """Whether the written results are of this study and its text, thresholds included."""
+def are_current(study: Study, layout: Layout, inputs: str | None = None) -> bool:
+    """Whether the written results are of this study and its text, thresholds included.
+
+    Parameters
+    ----------
+    inputs
+        `Context.inputs`, where the content of models and of further files is to be compared, too.
+    """
     attributes = store.attributes(layout.results)
     expected = {"study_hash": digest(study), "text_hash": _text_hash(layout)}
+    expected |= {} if inputs is None else {"inputs_hash": inputs}
     return attributes is not None and expected.items() <= attributes.items()
 
 

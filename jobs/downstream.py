@@ -96,6 +96,12 @@ def evaluate(
         raise InputError(f"the task has no text to score on: name files under {' or '.join(splits)}")
     names = _labels(task) or labels_of(task.kind, next(filter(None, texts.values())))
     head = open_head(model, task.kind, names, task.tuning.seed, trusted=trusted)
+    occurring = {label for of in texts.values() for label in labels_of(task.kind, of)}
+    if head.trained and task.kind != "translation" and not occurring <= {*head.labels}:
+        raise InputError(
+            f"{model}: gives the labels {', '.join(head.labels)}, and the task has {', '.join(sorted(occurring))}; it "
+            "was tuned for another task: leave this one out of its scored_on, or give it without its head"
+        )
     total = sum(len(examples) for of in texts.values() for examples in of.values())
     before = 0
     for split, of in texts.items():

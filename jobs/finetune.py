@@ -48,7 +48,7 @@ def finetune_checkpoint(
         raise InputError(f"{task}: train has no text in {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     if (Path(directory) / "config.json").exists():
         raise InputError(f"{directory}: holds a checkpoint already; choose another folder with --out")
-    with _bar() as watch:
+    with _bar("run again to go on behind the last whole pass") as watch:
         tuned = downstream.tune(loaded, model, language or sorted(known), directory, watch, trusted=trusted)
     if os.environ.get("RANK", "0") != "0":
         return  # the first process of several speaks
@@ -152,7 +152,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[downstream.Progress]:
+def _bar(remedy: str = "nothing was written") -> Iterator[downstream.Progress]:
     """A bar of the work, on standard error."""
     columns = TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, TimeRemainingColumn(), console=err) as shown:
@@ -165,5 +165,5 @@ def _bar() -> Iterator[downstream.Progress]:
             yield watch
         except KeyboardInterrupt as stop:
             shown.stop()
-            err.print("stopped; run again to go on behind the last whole pass")
+            err.print(f"stopped; {remedy}")
             raise typer.Exit(130) from stop

@@ -65,6 +65,8 @@ class Label(Concept):
     label: str
     model: str
     date: str
+    concepts: str
+    """Hash of what made the concepts."""
     prompt_sha256: str
 
 
@@ -97,7 +99,7 @@ def label_concepts(
     loaded, layout = files.load_study(study, out_dir)
     labels: list[Label] = []
     if import_path is not None:
-        labels = list(_imported(import_path, loaded))
+        labels = list(_imported(import_path, loaded, layout))
     elif model is not None or estimate:
         prompts = _prompts(loaded, layout, checkpoint, stack, selection, layer, top)
         if estimate:
@@ -122,12 +124,19 @@ def label_concepts(
 
 
 def read(layout: Layout) -> list[Label]:
-    """All labels of a study; none where nothing was labelled."""
+    """All labels of a study's concepts as they are now; none where nothing was labelled."""
     if store.attributes(layout.labels) is None:
         return []
     held = store.read(layout.labels, LABELS)
     columns = [held[field.name].values.tolist() for field in fields(Label)]
-    return [Label(*row) for row in zip(*columns, strict=True)]
+    every = [Label(*row) for row in zip(*columns, strict=True)]
+    return [one for one in every if one.concepts == _made_of(layout, one)]
+
+
+def _made_of(layout: Layout, concept: Concept) -> str:
+    """Hash of what made a concept."""
+    held = store.attributes(layout.concepts(concept.checkpoint, concept.stack, concept.selection)) or {}
+    return str(held.get("fingerprint"))
 
 
 def _save(layout: Layout, labels: list[Label]) -> None:
@@ -166,6 +175,7 @@ def _asked(
                 label=answer.text,
                 model=answer.model,
                 date=answer.date,
+                concepts=_made_of(layout, concept),
                 prompt_sha256=answer.prompt_sha256,
             )
             for concept, answer in zip(prompts, answers, strict=True)
@@ -255,7 +265,7 @@ def _tsv(labels: list[Label]) -> str:
     return sink.getvalue()
 
 
-def _imported(path: str, study: Study) -> Iterator[Label]:
+def _imported(path: str, study: Study, layout: Layout) -> Iterator[Label]:
     text = paths.read_text(path)
     if text is None:
         raise InputError(f"{path}: no such file; expected labels, tab-separated: {', '.join(_COLUMNS)}")
@@ -272,7 +282,12 @@ def _imported(path: str, study: Study) -> Iterator[Label]:
             if row[name] not in names:
                 raise InputError(f"{where}: the study has no {name} {row[name]!r}; it has {', '.join(names)}")
         date = row.get("date") or datetime.now(UTC).isoformat("T", "seconds")
+        named = Concept(row["checkpoint"], row["stack"], row["selection"], int(number), int(concept))
         yield Label(
-            row["checkpoint"], row["stack"], row["selection"], int(number), int(concept), row["label"],
-            row.get("model") or path, date, row.get("prompt_sha256") or "",
-        )  # fmt: skip
+            **asdict(named),
+            label=row["label"],
+            model=row.get("model") or path,
+            date=date,
+            concepts=_made_of(layout, named),
+            prompt_sha256=row.get("prompt_sha256") or "",
+        )

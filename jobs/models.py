@@ -61,13 +61,18 @@ def identities(study: Study, layout: Layout) -> dict[str, str]:
         if checkpoint.made:
             task = study.downstream.get(checkpoint.tuned_for or "")
             tuning = [] if task is None else [_hash(task, "train", checkpoint), _hash(task, "dev", checkpoint)]
-            found[name] = digest(found[name], checkpoint.untrained, checkpoint.tuned_on, tuning)
+            seed = study.concepts.seed if checkpoint.untrained else None
+            found[name] = digest(found[name], seed, checkpoint.tuned_on, tuning)
     return found
 
 
 def task_hash(task: Downstream) -> str:
     """Hash of all that decides a score, the checkpoint aside."""
-    return digest(_SCORES, task.kind, task.beams, task.tuning, {f: content(f) for f in sorted({*task.files})})
+    texts = {
+        split: {part: [content(file) for file in of] for part, of in getattr(task, split).items()}
+        for split in ("train", "dev", "test")
+    }
+    return digest(_SCORES, task.kind, task.beams, task.tuning, texts)
 
 
 def _hash(task: Downstream, split: str, checkpoint: Checkpoint) -> str:
@@ -132,13 +137,16 @@ def make(study: Study, layout: Layout, checkpoint: str) -> dict[str, Any]:
 
 
 def score(study: Study, layout: Layout, checkpoint: str, task: str) -> dict[str, Any]:
-    """Scores of a checkpoint on the test text of a task, with its state as seen from each language."""
+    """Scores of a checkpoint on the test text of a task."""
     settings, trusted = study.downstream[task], study.checkpoints[checkpoint].trust_remote_code
-    rows = []
-    for row in downstream.evaluate(settings, place(study, layout, checkpoint), trusted=trusted):
-        state = study.fine_tuning(checkpoint, *settings.languages(row["language"]))
-        rows.append({"checkpoint": checkpoint, "task": task, "state": state, **row})
-    return {"scores": rows}
+    rows = downstream.evaluate(settings, place(study, layout, checkpoint), trusted=trusted)
+    return {"scores": [{"checkpoint": checkpoint, "task": task, **row} for row in rows]}
+
+
+def state(study: Study, row: Mapping[str, Any]) -> str:
+    """State of a checkpoint as seen from the language of a score, or from both of a translation."""
+    languages = study.downstream[row["task"]].languages(row["language"])
+    return study.fine_tuning(row["checkpoint"], *languages)
 
 
 def check(study: Study, layout: Layout, checkpoint: str, content: str) -> None:

@@ -1,5 +1,6 @@
 """Further figures: sweeps over thresholds (Figure 30), intervals with nulls, lexical and semantic concepts."""
 
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -101,7 +102,9 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figu
             labels = (
                 {"source": group[0], "target": group[1]} if measure == "calign" else {"language_set": "+".join(group)}
             )
-            for checkpoint, colour, marker in zip(scores.checkpoint.values.tolist(), COLOURS, MARKERS, strict=False):
+            for checkpoint, colour, marker in zip(
+                scores.checkpoint.values.tolist(), cycle(COLOURS), cycle(MARKERS), strict=False
+            ):
                 where = labels | {"checkpoint": checkpoint, "stack": stack}
                 line, band = scores[measure].sel(where) * 100, drawn.sel(where) * 100
                 layers = line.layer.values
@@ -118,8 +121,8 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figu
             row[0].set_ylabel(f"{measure.upper()} (%)")
         for at in grid[-1]:
             at.set_xlabel("layer")
-        handles, names = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, names, ncols=min(4, len(names)), loc="outside lower center", frameon=False)
+        handles, shown = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, shown, ncols=min(4, len(shown)), loc="outside lower center", frameon=False)
     return figure
 
 
@@ -130,7 +133,7 @@ def properties_figure(results: xr.DataTree, study: Study) -> Figure:
     ConceptX's: more than 90 % of a concept's tokens.
     """
     found = results["properties"].to_dataset().sel(rule="conceptx", stack=study.activations.stacks[0])
-    names = [name for name in ("suffix", "prefix", "casing", "semantic") if name in found.property.values]
+    names = [name for name in ("suffix", "prefix", "casing", "tagged") if name in found.property.values]
     selections, checkpoints = found.selection.values.tolist(), found.checkpoint.values.tolist()
     most = float(found.concepts.sel(property=names).max())
     with matplotlib.style.context(STYLE, after_reset=True):

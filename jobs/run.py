@@ -94,7 +94,11 @@ def run(
 def _run(study: Study, layout: Layout, workers: Workers, memory: int, watch: Watch, *, grow: bool) -> xr.DataTree:
     study = files.in_stored_order(study, layout)
     context, text, plan, done = prepare(study, layout, workers, memory, grow=grow)
-    if are_current(study, layout) and text.selected and not any(stages.missing(stage, set(done)) for stage in plan):
+    if (
+        are_current(study, layout, context.inputs)
+        and text.selected
+        and not any(stages.missing(stage, set(done)) for stage in plan)
+    ):
         for stage in plan:
             watch(Event(stage.name, len(stage.keys), len(stage.keys)))
         return results.load(layout.results)
@@ -119,7 +123,8 @@ def prepare(
     context = stages.context(study, layout, workers.threads, memory)
     done, stale = records(context, grow=grow)
     if check_text(context, done, grow=grow):  # also what the study does not name now, and may name again
-        done, stale = {}, [name for name in read_records(layout.records) if name.split("/")[0] in context.fingerprints]
+        stale = [name for name in read_records(layout.records) if name.split("/")[0] in context.fingerprints]
+        done = {name: record for name, record in done.items() if name.split("/")[0] in ("models", "scores")}
     vectors.check_origins(context.vectors, stale)
     text = read_text(study, layout, done)
     plan = stages.stages(context, text, memory)

@@ -221,6 +221,12 @@ def _models(context: Context) -> Iterator[Stage]:
     study = context.study
     shapes = {name: context.extractions[name, study.activations.stacks[0], study.read_languages[0]].shape
               for name in study.checkpoints}  # fmt: skip
+    for name, task in study.scored:
+        if study.downstream[task].kind == "translation" and not shapes[name].encoder_decoder:
+            raise InputError(
+                f"checkpoints.{name}: has no encoder and decoder, so it cannot be scored on {task}, a translation; "
+                "name the tasks that it can do in its scored_on"
+            )
     if made := {name: checkpoint for name, checkpoint in study.checkpoints.items() if checkpoint.made}:
         yield Stage(
             "models",

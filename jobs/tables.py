@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import xarray as xr
@@ -12,10 +13,15 @@ from engine.records import read_records
 from jobs.layout import Layout
 from jobs.plan import size
 from schemas.downstream import PRIMARY, Downstream
+from schemas.errors import InputError
 from schemas.study import Study
 
 _MARKS = {"zero-shot": "zs", "untrained": "untrained", "base": "base", "fine-tuned": "ft"}
-_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"→": r"$\rightarrow$", "\\": r"\textbackslash{}"})
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"→": r"$\rightarrow$", "\\": r"\textbackslash{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ def tables(results: xr.DataTree, study: Study, layout: Layout) -> Iterator[Table
     if "scores" in results:
         yield from _scores(results["scores"].to_dataset(), study)
     for name, task in study.downstream.items():
-        yield _data(name, task)
+        with suppress(InputError):  # the files are gone
+            yield _data(name, task)
     yield _text(results["statistics"].to_dataset())
     for measure, labels in (("calign", ("source", "target")), ("colap", ("language_set",))):
         yield _by_layer(results[measure].to_dataset()[measure], study, labels)

@@ -87,6 +87,11 @@ class Context:
         """The extraction of each (checkpoint, stack, language)."""
         return self.vectors.extractions
 
+    @property
+    def inputs(self) -> str:
+        """Hash of the content of models, and of files that are read beside the text."""
+        return study.digest(self.models, self.downstream, self.fingerprints.get("properties"))
+
     def fingerprint(self, key: Key) -> str:
         """Hash of all the settings and inputs that decide a task's result."""
         if key.stage == "activations" and key.part[:3] in self.vectors.fingerprints:

@@ -20,6 +20,8 @@ class Checkpoint(Section):
     tuned_for: Name | None = None
     """Downstream task that the study tunes the model for, on its text in the languages of tuned_on; default: the model
     is what it is."""
+    scored_on: tuple[Name, ...] | None = None
+    """Downstream tasks that it is scored on; default: its own, or all where it was not tuned for one."""
     untrained: bool = False
     """Whether the study draws the model's weights anew at random: a control of what the architecture alone gives."""
     trust_remote_code: bool = False

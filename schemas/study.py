@@ -177,6 +177,13 @@ class Properties(Section):
     """Tag files by kind, such as semantic, and language: a line for each sentence of its text with a tag for each word,
     between spaces, of any tagger; `.gz` allowed. A relative path starts at the study file."""
 
+    @field_validator("tags")
+    @classmethod
+    def _own_names(cls, tags: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        if taken := sorted({"suffix", "prefix", "ngram", "casing", "lexical", "tagged"} & {*tags}):
+            raise ValueError(f"{taken[0]!r} is what words share without tags; choose another name")
+        return tags
+
 
 def sides(stack: str) -> tuple[str, str]:
     """Stacks of the source and of the target concepts.
@@ -268,6 +275,9 @@ class Study(Section):
     @model_validator(mode="after")
     def _known_tasks(self) -> Self:
         for name, checkpoint in self.checkpoints.items():
+            if unknown := sorted({*(checkpoint.scored_on or ())} - {*self.downstream}):
+                known = ", ".join(self.downstream) or "none"
+                raise ValueError(f"checkpoints.{name}.scored_on names {unknown[0]!r}; downstream has {known}")
             if checkpoint.tuned_for is None:
                 continue
             if checkpoint.tuned_for not in self.downstream:
@@ -356,7 +366,8 @@ class Study(Section):
             (name, task)
             for name, checkpoint in self.checkpoints.items()
             for task, settings in self.downstream.items()
-            if settings.test and checkpoint.tuned_for in (None, task)
+            if settings.test
+            and (checkpoint.tuned_for in (None, task) if checkpoint.scored_on is None else task in checkpoint.scored_on)
         )
 
     def fine_tuning(self, checkpoint: str, *languages: str) -> State:

@@ -12,6 +12,8 @@ from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
 from engine.records import read_records
+from jobs import models
+from schemas.downstream import Downstream
 from tests import small_tasks
 from tests.small_study import SENTENCES, SmallStudy, Terminal
 
@@ -121,6 +123,7 @@ def test_verify__finds_a_checkpoint_that_was_changed_and_run_mends_it(tuned: Sma
         ({"tuned_for": "pos", "tuned_on": ["de"]}, "names 'pos'; downstream has ner"),
         ({"tuned_for": "ner"}, "name the languages of its text in tuned_on"),
         ({"untrained": True, "tuned_on": ["de"]}, "untrained goes without tuned_on"),
+        ({"scored_on": ["pos"]}, "scored_on names 'pos'; downstream has ner"),
     ],
 )
 def test_study__says_what_is_wrong(
@@ -134,6 +137,24 @@ def test_study__a_missing_file_of_a_task_is_named(tuned: SmallStudy, terminal: T
     (tmp_path / "data" / "fr.test").unlink()
     assert "fr.test: no such file" in terminal("plan", tuned.file, code=2)
     assert not tuned.directory.exists()
+
+
+def test_study__a_task_that_a_checkpoint_cannot_do_is_refused_before_anything_runs(
+    tuned: SmallStudy, terminal: Terminal, tmp_path: Path
+) -> None:
+    tuned.set("downstream.ted", small_tasks.translation(tmp_path / "ted"))
+    assert "cannot be scored on ted, a translation; name the tasks" in terminal("plan", tuned.file, code=2)
+    for name in ("base", "untrained"):
+        tuned.set(f"checkpoints.{name}.scored_on", ["ner"])
+    stages = {row["stage"]: row["tasks"] for row in terminal.json("plan", tuned.file)["stages"]}
+    assert stages["scores"] == 3
+
+
+def test_hashes__of_a_task_tell_its_parts_apart(tmp_path: Path) -> None:
+    values = small_tasks.tagging(tmp_path, languages=("de", "en"), count=16)
+    swapped = values | {"test": {"de": values["test"]["en"], "en": values["test"]["de"]}}
+    turned = values | {"dev": values["test"], "test": values["dev"]}
+    assert len({models.task_hash(Downstream.model_validate(one)) for one in (values, swapped, turned)}) == 3
 
 
 def laid_out(name: str, model: str, folder: Path, terminal: Terminal) -> SmallStudy:

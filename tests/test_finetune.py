@@ -78,6 +78,8 @@ def test_tuning__stopped_in_a_pass_goes_on_behind_the_last_whole_one(bert: str, 
 
     with pytest.raises(KeyboardInterrupt):
         downstream.tune(task, bert, ["de"], str(tmp_path / "stopped"), stop)
+    (work,) = (tmp_path / "stopped.fit").iterdir()
+    (work / "checkpoint-9999").mkdir()  # of a process that was killed while it saved
     assert not (tmp_path / "stopped").exists()
     seen += [0, 0]
     downstream.tune(task, bert, ["de"], str(tmp_path / "stopped"), stop)
@@ -108,6 +110,19 @@ def test_answers__of_batches_are_those_one_by_one(bert: str, tmp_path: Path) -> 
     assert together[0][0] == network.config.id2label[best[1]]
 
 
+def test_language_models__tag_and_classify(gpt2: str, tmp_path: Path) -> None:
+    task = task_of(small_tasks.tagging(tmp_path / "data", languages=("de",), count=16))
+    values = task.model_copy(update={"tuning": task.tuning.model_copy(update={"epochs": 1})})
+    downstream.tune(values, gpt2, ["de"], str(tmp_path / "tuned"))  # it has no sub-word for padding
+    assert len(list(downstream.evaluate(values, str(tmp_path / "tuned")))) == 1
+
+
+def test_encoder_decoders__classify(mt5: str, tmp_path: Path) -> None:
+    values = small_tasks.classification(tmp_path / "data", count=16)
+    values["tuning"]["epochs"] = 1
+    assert "dev_accuracy" in downstream.tune(task_of(values), mt5, ["en"], str(tmp_path / "tuned")).outcome
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -129,6 +144,8 @@ def test_head__refuses_labels_and_models_that_do_not_fit(bert: str, tmp_path: Pa
     file.write_text(file.read_text().replace("B-LOC", "B-ORG"))
     with pytest.raises(InputError, match="label 'B-ORG' is not one that the checkpoint gives"):
         downstream.tune(task_of(values), str(tmp_path / "tuned"), ["de"], str(tmp_path / "again"))
+    with pytest.raises(InputError, match=r"gives the labels B-LOC, I-LOC, O, and the task has B-ORG, I-ORG, O; it was"):
+        list(downstream.evaluate(task_of(values | {"test": {"de": str(file)}}), str(tmp_path / "tuned")))
     with pytest.raises(InputError, match="has no encoder and decoder, so it cannot translate"):
         list(downstream.evaluate(task_of(small_tasks.translation(tmp_path / "t")), bert))
 

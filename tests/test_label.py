@@ -27,6 +27,7 @@ class Server(ThreadingHTTPServer):
         self.secrets: list[str | None] = []
         self.times: list[float] = []
         self.lock = threading.Lock()
+        self.empty = False
 
     @property
     def url(self) -> str:
@@ -36,8 +37,13 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
 
+    def do_GET(self) -> None:
+        self.answer({"messages": [{"content": "elsewhere"}]})
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def answer(self, body: dict[str, Any]) -> None:
         with self.server.lock:
             self.server.times.append(time.monotonic())
             self.server.secrets.append(self.headers.get("Authorization"))
@@ -45,10 +51,13 @@ class _Handler(BaseHTTPRequestHandler):
             if status == 200:
                 self.server.asked.append(body)
         content = f" label\n{len(body['messages'][0]['content'])} "
+        content = " " if self.server.empty else content
         reply = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
         self.send_response(status)
         if status == 429:
             self.send_header("Retry-After", "1")
+        if status == 302:
+            self.send_header("Location", f"{self.server.url}/elsewhere")
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
         self.wfile.write(reply)
@@ -115,6 +124,22 @@ def test_ask__says_what_is_wrong_and_keeps_what_was_answered(
     with pytest.raises(ColignError, match="no answer after 2 tries"):
         list(chat.ask(["x"], "http://127.0.0.1:9/v1", "m", None, chat.Cache(path), per_minute=6000))
     assert len(chat.Cache(path)._answers) == 1
+
+
+def test_ask__refuses_empty_answers_and_addresses_that_are_none(server: Server, tmp_path: Path) -> None:
+    server.empty = True
+    cache = chat.Cache(str(tmp_path / "a"))
+    with pytest.raises(ColignError, match="gave an empty answer"):
+        list(chat.ask(["abc"], server.url, "m", None, cache, per_minute=6000))
+    assert cache.get(chat.key("m", "abc")) is None
+    with pytest.raises(InputError, match="begins with http"):
+        list(chat.ask(["abc"], "localhost:8000/v1", "m", None, cache))
+
+
+def test_ask__gives_the_key_to_no_other_host(server: Server, tmp_path: Path) -> None:
+    server.first = [302]
+    list(chat.ask(["abc"], server.url, "m", "secret", chat.Cache(str(tmp_path / "a")), per_minute=6000))
+    assert server.secrets == ["Bearer secret", None]
 
 
 def test_prompt__holds_words_and_sentences() -> None:

@@ -61,7 +61,7 @@ def test_rules__count_concepts() -> None:
     tags = {"semantic": np.array(["act"] * 15 + ["x"] + ["thing"] * 4, object)}
     part = describe(words, labels, [0], 2, tags)
     found = score(part)
-    names = [*part.property.values.tolist(), "lexical", "semantic"]
+    names = [*part.property.values.tolist(), "lexical", "tagged"]
     of = {name: found["concepts"][0, names.index(name)].tolist() for name in ("suffix", "semantic", "lexical")}
     assert of["suffix"] == [1, 1]
     assert found["concepts"][0, names.index("semantic")].tolist() == [

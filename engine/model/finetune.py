@@ -5,15 +5,17 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from glob import glob
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from engine.labelled import Examples, labels_of
 from engine.model.heads import IGNORED, Head, collator, example, open_head, threads_for
+from engine.model.shape import identity
 from engine.model.train import save
 from engine.scoring import score
 from schemas.downstream import PRIMARY, Tuning
@@ -69,10 +71,12 @@ def finetune(
     names = sorted({*labels, *labels_of(kind, train)})
     head = open_head(model, kind, names, settings.seed, trusted=trusted)
     rows, checked = (_encoded(head, examples, settings.max_subwords) for examples in (train, dev))
-    made = digest(model, kind, settings, *(asdict(part) for of in (train, dev) for part in of.values()))
+    made = digest(
+        identity(model, trusted=trusted), kind, settings, *(asdict(part) for of in (train, dev) for part in of.values())
+    )
     work = f"{directory}.fit/{made}"
     trainer = _trainer(head, rows, checked, settings, work, progress)
-    last = get_last_checkpoint(work) if os.path.isdir(work) else None
+    last = _last_whole(work)
     with threads_for(head):
         outcome = trainer.train(resume_from_checkpoint=last)
     found = {"steps": float(outcome.global_step), "loss": float(outcome.training_loss)}
@@ -108,7 +112,8 @@ def _trainer(
     progress: Progress,
 ) -> Trainer:
     chosen = "eval_loss" if head.kind == "translation" else f"eval_{PRIMARY[head.kind]}"
-    processes = int(os.environ.get("WORLD_SIZE", "1")) * max(1, torch.cuda.device_count())
+    world = int(os.environ.get("WORLD_SIZE", "1"))  # of torchrun: then a process has one GPU
+    processes = world if world > 1 else max(1, torch.cuda.device_count())
     each = max(1, math.ceil(settings.batch / settings.accumulate / processes))
     arguments = TrainingArguments(
         output_dir=work,
@@ -143,11 +148,22 @@ def _trainer(
         data_collator=collator(head),
         processing_class=head.tokenizer,
         compute_metrics=None if head.kind == "translation" else _scored(head),
-        preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
+        preprocess_logits_for_metrics=_best,
         callbacks=[_Told(progress)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _last_whole(work: str) -> str | None:
+    """The last pass that was saved whole: its trainer_state.json is written last."""
+    numbers = [int(Path(state).parent.name.split("-")[1]) for state in glob(f"{work}/checkpoint-*/trainer_state.json")]
+    return f"{work}/checkpoint-{max(numbers)}" if numbers else None
+
+
+def _best(logits: Any, _: Any) -> Any:
+    """Numbers of the labels; encoder-decoder models give states behind their logits."""
+    return (logits[0] if isinstance(logits, tuple) else logits).argmax(-1)
 
 
 def _scored(head: Head) -> Callable[[Any], dict[str, float]]:

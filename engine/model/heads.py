@@ -83,6 +83,10 @@ def open_head(model: str, kind: str, labels: Sequence[str], seed: int, *, truste
         torch.manual_seed(seed)
         network = _load(model, kind, config, trusted=trusted)
     check_vocabulary(model, tokenizer, network)
+    tokenizer.padding_side = "right"  # tags are found from the left
+    if tokenizer.pad_token is None:  # language models have none
+        tokenizer.pad_token = tokenizer.eos_token
+    network.config.pad_token_id = tokenizer.pad_token_id
     own = tuple(config.id2label[number] for number in range(config.num_labels)) if kind in _ENDINGS else ()
     return Head(kind, network, tokenizer, own, brings, shape)
 
