@@ -107,11 +107,9 @@ def _rises(calign: list[_Curve]) -> Claim:
         lambda curve: curve.upper > curve.lower,
         lambda curve: f"{curve.lower:.1f} → {curve.upper:.1f}",
     )
-    most = (
-        ""
-        if top is None
-        else f" Largest: {top.values.max():.1f} ({top.name}, layer {top.layers[int(top.values.argmax())]})."
-    )
+    if top is None:
+        return claim
+    most = f" Largest: {top.values.max():.1f} ({top.name}, layer {top.layers[int(top.values.argmax())]})."
     return Claim(claim.words, claim.criterion, claim.found + most, claim.verdict)
 
 

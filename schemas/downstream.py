@@ -6,9 +6,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.section import Section
 
-KINDS = ("tagging", "classification", "translation")
-"""Named entities or other tags of words; one label a text; sentences of another language."""
-
 PRIMARY = {"tagging": "f1", "classification": "accuracy", "translation": "bleu"}
 """The score that a kind is known by (Tables 1, 2 and 5 of the paper)."""
 

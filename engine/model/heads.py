@@ -50,7 +50,6 @@ class Head:
     """Labels by number; none for translations."""
     trained: bool
     """Whether the checkpoint brought the head; otherwise its weights are random."""
-
     shape: Shape
     """What the checkpoint reads."""
 
