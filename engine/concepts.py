@@ -320,8 +320,12 @@ def last_present(task: Clustering) -> int | None:
     return None
 
 
+def chosen_runs(concepts: xr.Dataset, k: int) -> NDArray[np.intp]:
+    """Run (layer) that was chosen at each layer, of those with k concepts."""
+    runs = np.flatnonzero(concepts.k.values == k)
+    return np.asarray(runs[concepts.chosen.values[runs].argmax(axis=0)])
+
+
 def chosen_concepts(concepts: xr.Dataset, k: int) -> NDArray[np.int32]:
     """Concept (layer, token) of each token in the chosen restart of each layer, of those with k concepts."""
-    runs = np.flatnonzero(concepts.k.values == k)
-    run = runs[concepts.chosen.values[runs].argmax(axis=0)]
-    return np.stack([concepts.concept[r, i].values for i, r in enumerate(run)])
+    return np.stack([concepts.concept[r, i].values for i, r in enumerate(chosen_runs(concepts, k))])

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
 from typing import Annotated
@@ -131,6 +131,12 @@ def read(layout: Layout) -> list[Label]:
     columns = [held[field.name].values.tolist() for field in fields(Label)]
     every = [Label(*row) for row in zip(*columns, strict=True)]
     return [one for one in every if one.concepts == _made_of(layout, one)]
+
+
+def called(labels: Iterable[Label], checkpoint: str, stack: str, selection: str, layer: int) -> dict[int, str]:
+    """Labels of the concepts of a layer, by number."""
+    where = checkpoint, stack, selection, layer
+    return {one.concept: one.label for one in labels if (one.checkpoint, one.stack, one.selection, one.layer) == where}
 
 
 def _made_of(layout: Layout, concept: Concept) -> str:

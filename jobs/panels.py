@@ -24,13 +24,12 @@ _SWEEPS = {
 """Sweeps of Figure 30 a to d: the dimension that varies, and what stands below."""
 
 
-def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, pair: tuple[str, str]) -> Figure:
+def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str, pair: tuple[str, str]) -> Figure:
     """Draw CALIGN and COLAP of a pair against each threshold, a line for each layer (Figure 30).
 
     A dotted line marks the study's own threshold; where the study drew intervals, a bar there shows that of the highest
     layer, and a grey band what concepts reach in which nothing corresponds (97.5 % of its draws) at that threshold.
     """
-    stack = study.activations.stacks[0]
     own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap}
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(PAGE_WIDTH, 1.9), layout="constrained")
@@ -82,7 +81,7 @@ def _interval(
     axes.vlines(x, float(at.low) * 100, float(at.high) * 100, color=shade, linewidth=1.5)
 
 
-def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figure:
+def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: str) -> Figure:
     """Draw CALIGN or COLAP by layer with its bootstrap interval, and grey what the null reaches; a panel for each pair.
 
     The null of CALIGN deals types anew to concepts of the same sizes; that of COLAP shuffles languages.
@@ -90,7 +89,6 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figu
     scores, drawn = (results[name].to_dataset() for name in (measure, f"uncertainty/{measure}"))
     null = "null_types_high" if measure == "calign" else "null_languages_high"
     groups = [*study.directions] if measure == "calign" else [*study.language_sets]
-    stack = study.activations.stacks[0]
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -126,13 +124,13 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str) -> Figu
     return figure
 
 
-def properties_figure(results: xr.DataTree, study: Study) -> Figure:
+def properties_figure(results: xr.DataTree, study: Study, stack: str) -> Figure:
     """Draw the number of lexical and semantic concepts by layer (Figure 9).
 
     A column for each selection and a row for each checkpoint; colours are properties, line styles states. The rule is
     ConceptX's: more than 90 % of a concept's tokens.
     """
-    found = results["properties"].to_dataset().sel(rule="conceptx", stack=study.activations.stacks[0])
+    found = results["properties"].to_dataset().sel(rule="conceptx", stack=stack)
     names = [name for name in ("suffix", "prefix", "casing", "tagged") if name in found.property.values]
     selections, checkpoints = found.selection.values.tolist(), found.checkpoint.values.tolist()
     most = float(found.concepts.sel(property=names).max())

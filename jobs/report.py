@@ -19,6 +19,7 @@ from jobs.arguments import Json, Out, StudyPath
 from jobs.claims import Claim, claims
 from jobs.clouds import Cloud, cloud_figure
 from jobs.derive import are_current
+from jobs.explore import write_explorer
 from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label import Concept
 from jobs.layout import Layout
@@ -55,7 +56,7 @@ def write_report(
     out_dir: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Write the figures (PDF, PNG) and tables (Markdown, CSV, LaTeX) of a study, and judge the paper's claims."""
+    """Write the figures (PDF, PNG), tables (Markdown, CSV, LaTeX) and explorer (a page) of a study; judge claims."""
     loaded, layout = files.load_study(study, out_dir)
     if not are_current(loaded, layout):
         raise InputError(f"{layout.root}: has no results of this study yet; run colign run {study}, then this again")
@@ -74,6 +75,8 @@ def write_report(
     for name, caption, draw in drawn:
         written += _write_figure(name, draw(), folder)
         lines.append(f"![{caption}](figures/{name}.png)\n\n{caption}\n")
+    lines.append("The explorer, where thresholds can be moved and concepts read: [explorer](explorer/index.html)\n")
+    written += write_explorer(loaded, layout, tree, paths.join(folder, "explorer"))
     page = paths.join(folder, "report.md")
     paths.write_text(page, "\n".join(lines))
     if as_json:
@@ -125,24 +128,30 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
         part = xr.DataTree.from_dict({"/calign": calign.sel(checkpoint=[*plain, name])})
         caption = f"CALIGN of {name} beside what was not tuned, for every pair (Figures 4, 21 to 23)"
         yield f"calign-{name}", caption, partial(calign_figure, part, study)
-    for pair in study.pairs:
-        checkpoint = (tuned or [*study.checkpoints])[-1]
-        caption = f"Thresholds, {checkpoint}, {' → '.join(pair)} (Figure 30)"
-        yield f"sweeps-{'-'.join(pair)}", caption, partial(sweep_figure, tree, study, checkpoint, pair)
-    if "uncertainty" in tree:
-        for measure in ("calign", "colap"):
-            caption = f"{measure.upper()} with 95 % intervals; grey: what nulls reach"
-            yield f"{measure}-uncertainty", caption, partial(uncertainty_figure, tree, study, measure)
-    if "properties" in tree:
-        yield "properties", "Lexical and semantic concepts by layer (Figure 9)", partial(properties_figure, tree, study)
-    yield from _clouds(study, layout, (tuned or [*study.checkpoints])[-1])
+    checkpoint = (tuned or [*study.checkpoints])[-1]
+    for number, stack in enumerate(study.activations.stacks):
+        of, behind = (f", {stack}", f"-{stack}") if number else ("", "")
+        for pair in study.pairs:
+            caption = f"Thresholds, {checkpoint}{of}, {' → '.join(pair)} (Figure 30)"
+            drawn = partial(sweep_figure, tree, study, checkpoint, stack, pair)
+            yield f"sweeps-{'-'.join(pair)}{behind}", caption, drawn
+        for measure in ("calign", "colap") if "uncertainty" in tree else ():
+            caption = f"{measure.upper()}{of} with 95 % intervals; grey: what nulls reach"
+            yield f"{measure}-uncertainty{behind}", caption, partial(uncertainty_figure, tree, study, measure, stack)
+        if "properties" in tree:
+            caption = f"Lexical and semantic concepts by layer{of} (Figure 9)"
+            yield f"properties{behind}", caption, partial(properties_figure, tree, study, stack)
+        yield from _clouds(calign.calign, study, layout, checkpoint, stack, behind)
 
 
-def _clouds(study: Study, layout: Layout, checkpoint: str) -> Iterator[Drawn]:
+def _clouds(
+    scores: xr.DataArray, study: Study, layout: Layout, checkpoint: str, stack: str, behind: str
+) -> Iterator[Drawn]:
     """Aligned pairs of the lowest and highest layer (Figures 3, 14 to 20), and overlapping concepts (6, 26 to 29)."""
-    stack = study.activations.stacks[0]
+    labels = label.read(layout)
     for source, target in study.pairs:
-        layers = _layers(study, layout, checkpoint, stack, source)
+        of_pair = scores.sel(checkpoint=checkpoint, stack=stack, source=source, target=target)
+        layers = [int(layer) for layer in scores.layer.values[of_pair.notnull().values]]
         for layer in dict.fromkeys((layers[0], layers[-1])):
             clouds = []
             for pair in aligned_pairs(study, layout, checkpoint, stack, layer, source, target, _CLOUDS // 2):
@@ -151,11 +160,11 @@ def _clouds(study: Study, layout: Layout, checkpoint: str) -> Iterator[Drawn]:
                 )  # fmt: skip
                 for language, other, words, concept in of:
                     counts = {word: len(words) - rank for rank, word in enumerate(words)}
-                    named = _called(layout, checkpoint, stack, concepts_name(study, language, other), layer)
+                    named = label.called(labels, checkpoint, stack, concepts_name(study, language, other), layer)
                     title = f"{language}: {named.get(concept, f'{len(words)} types')}"
                     clouds.append(Cloud(title, counts, dict.fromkeys(words, language)))
             if clouds:
-                name = f"clouds-aligned-{source}-{target}-{layer}"
+                name = f"clouds-aligned-{source}-{target}-{layer}{behind}"
                 caption = (
                     f"Aligned concepts of layer {layer} of {checkpoint}, {source} → {target} (Figures 3, 14 to 20)"
                 )
@@ -164,24 +173,11 @@ def _clouds(study: Study, layout: Layout, checkpoint: str) -> Iterator[Drawn]:
         layer, clouds = _overlapping(study, layout, checkpoint, stack, group)
         if clouds:
             caption = f"Overlapping concepts of layer {layer} of {checkpoint}, {group} (Figures 6, 26 to 29)"
-            yield f"clouds-overlapping-{group}", caption, partial(cloud_figure, clouds, f"overlapping, layer {layer}")
-
-
-def _called(layout: Layout, checkpoint: str, stack: str, selection: str, layer: int) -> dict[int, str]:
-    """Labels of the concepts of a layer."""
-    where = checkpoint, stack, selection, layer
-    return {
-        one.concept: one.label
-        for one in label.read(layout)
-        if (one.checkpoint, one.stack, one.selection, one.layer) == where
-    }
-
-
-def _layers(study: Study, layout: Layout, checkpoint: str, stack: str, source: str) -> list[int]:
-    target = next(t for s, t in study.directions if s == source)
-    tree = results.load(layout.results)["calign"].to_dataset().calign
-    found = tree.sel(checkpoint=checkpoint, stack=stack, source=source, target=target)
-    return [int(layer) for layer in found.layer.values[found.notnull().values]]
+            yield (
+                f"clouds-overlapping-{group}{behind}",
+                caption,
+                partial(cloud_figure, clouds, f"overlapping, layer {layer}"),
+            )
 
 
 def _overlapping(study: Study, layout: Layout, checkpoint: str, stack: str, group: str) -> tuple[int, list[Cloud]]:
@@ -209,7 +205,8 @@ def _cloud(study: Study, layout: Layout, concept: Concept) -> Cloud:
         words, languages = concepts.word.values[rows].tolist(), concepts.language.values[rows].tolist()
     shares = Counter(names[language] for language in languages)
     title = ", ".join(f"{name} {count / len(rows):.0%}" for name, count in shares.most_common())
-    called = _called(layout, concept.checkpoint, concept.stack, concept.selection, concept.layer)
+    of = concept.checkpoint, concept.stack, concept.selection, concept.layer
+    called = label.called(label.read(layout), *of)
     if concept.concept in called:
         title = f"{called[concept.concept]} ({title})"
     return Cloud(title, Counter(words), {word: names[of] for word, of in zip(words, languages, strict=True)})

@@ -60,6 +60,7 @@ class Outcome:
     def struck(self, stage: str) -> None:
         self.faults += 1
         self.stages[stage] = self.stages.get(stage, 0) + 1
+        sys.stderr.write(f"fault {self.faults}, in {stage}\n")
 
 
 @dataclass
@@ -141,6 +142,8 @@ def judge(made: Arena, outcome: Outcome) -> None:
     tasks = attempts.isel(attempt=attempts.step.values == "")
     outcome.lost += int((tasks.state.values != "done").sum())
     outcome.twice += done_twice(tasks)
+    told = outcome.differs or "bits equal"
+    sys.stderr.write(f"{outcome.runs} runs, {outcome.lost} attempts lost, {outcome.twice} done twice: {told}\n")
 
 
 def done_twice(tasks: xr.Dataset) -> int:
