@@ -25,6 +25,7 @@ from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY
 from schemas.study import Study
+from tests.benchmarks import explorer as benchmark
 from tests.browser import Opened, browser
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, call
@@ -338,9 +339,9 @@ def test_labels_and_hostile_words__show_as_text(page: Opened) -> None:
     assert {"<script>document.title='broken'</script>", "\"&quot;'", "a|||b", "x⟨U+202E⟩y"} <= every
     assert "<img/src=x/onerror=document.title='broken'>" in every
     for view in ("compare", "map", "follow"):
-        shown = page.show(
-            view=view, checkpoint="base", selection="en", other_selection="de", layer=2, concept=1, word="a|||b"
-        )
+        state = {"selection": "en", "layer": 2, "concept": 1, "word": "a|||b", "theta_align": 0.3, "max_size_gap": 1}
+        other = {"other_selection": "de", "other_layer": 2, "other_checkpoint": "base"}
+        shown = page.show(view=view, checkpoint="base", **state, **other)
         assert shown.locator("figure svg").count() >= 1
         assert "broken" not in shown.title()
         assert shown.locator("svg script, svg img").count() == 0
@@ -549,6 +550,15 @@ def test_contrast__is_enough_in_light_and_dark(chromium: Browser, explored: Smal
         ):
             assert _contrast(front, back) >= 4.5, (scheme, front, back)
         page.close()
+
+
+def test_first_view__asks_for_little_and_its_benchmark_runs(chromium: Browser, explored: SmallStudy) -> None:
+    folder = explored.directory / "report" / "explorer"
+    assert benchmark.read_bytes(chromium, folder) < 1.2e6  # nearly all of it libraries
+    assert benchmark.first_view(chromium, folder) > 0
+    assert benchmark.empty(chromium, folder) > 0
+    assert len(benchmark.moved(chromium, folder)) == 2
+    assert not (folder / "empty.html").exists()
 
 
 def test_packs__are_the_same_every_time_and_small() -> None:

@@ -37,7 +37,7 @@ const Curves = (() => {
       const values = Object.fromEntries(RULES.map((rule) => [rule, study.presets[name][rule]]));
       return button(name, () => State.change(values));
     };
-    return h("details", { class: "thresholds", open: true },
+    return h("details", { class: "thresholds", open: innerWidth > 600 },
       h("summary", {}, "Thresholds"),
       h("div", { class: "sliders" }, measures.flatMap((measure) => of[measure]),
         pick("comparison", "At the threshold", [["at_least", "passes"], ["more_than", "does not pass"]])),
