@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 _FEWEST = 5
 """Points below which there is nothing to lay out but a plane through them."""
@@ -37,7 +38,8 @@ def flat(points: NDArray[np.floating], seed: int) -> NDArray[np.float32]:
         return found
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
     layout = TSNE(init="pca", perplexity=perplexity, max_iter=500, random_state=seed, n_jobs=1)
-    found[held] = layout.fit_transform(vectors)
+    with threadpool_limits(1):  # its threads would wait for one another more than they work, on so few points
+        found[held] = layout.fit_transform(vectors)
     return found
 
 

@@ -27,11 +27,10 @@ from jobs.selections import concepts_name, languages_of, selections, target_grou
 from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
-from schemas.errors import InputError
 from schemas.links import DICTIONARY
 from schemas.metrics import Metrics
 from schemas.results import PROPERTIES_OF_PART
-from schemas.study import Study, sides
+from schemas.study import Study
 
 FLOOR = 0.3
 """Least θ_A that the page can be asked for: pairs of concepts below it are not in its data, which keeps them small."""
@@ -40,7 +39,6 @@ SENTENCES_OF_CHUNK = 500
 SENTENCES_KEPT = 20_000
 """Sentences of each language from which examples are taken: of more, the first."""
 
-_NONE = np.iinfo(np.uint16).max
 _PAGE = "index.html", "explorer.css"
 _VEGA = "vega.js"
 
@@ -61,8 +59,7 @@ def write_explorer(study: Study, layout: Layout, tree: xr.DataTree, folder: str)
     folder
         Where index.html goes; files there are replaced.
     """
-    if study.concepts.ks[0] >= _NONE:
-        raise InputError(f"report: an explorer shows at most {_NONE - 1} concepts, and k is {study.concepts.ks[0]}")
+    paths.remove(paths.join(folder, "data"))  # nothing of another report stays, and half of this one is no page
     own = resources.files("jobs.explorer")
     for name in sorted(one.name for one in own.iterdir() if one.name.endswith(".js") or one.name in _PAGE):
         paths.write_text(path := paths.join(folder, name), own.joinpath(name).read_text(encoding="utf-8"))
@@ -119,26 +116,29 @@ def _packs(study: Study, layout: Layout, tree: xr.DataTree) -> Iterator[Pack]:
     layers: _Layers = {}
     k = study.concepts.ks[0]
     corpus = store.load(layout.corpus, CORPUS)
-    for name in selections(study):
-        yield ("words", name), _words(study, layout, name)
+    numbers = {name: str(number) for number, name in enumerate(selections(study))}
+    words = {name: _words(study, layout, name) for name in numbers}
+    for name, found in words.items():
+        yield ("words", numbers[name]), found
     for language in corpus.language.values.tolist():
         yield from _text(corpus, str(language))
     for source, target in study.directions:
-        yield ("dictionary", f"{source}-{target}"), _dictionary(study, layout, source, target)
+        forms = [words[concepts_name(study, *both)]["forms"] for both in ((source, target), (target, source))]
+        yield ("dictionary", f"{source}-{target}"), _dictionary(study, layout, source, target, *forms)
     labels = label.read(layout)
     for checkpoint, stack, name in product(study.checkpoints, study.activations.stacks, selections(study)):
         for layer, values in _concepts(study, layout, checkpoint, stack, name):
             of_stack = layers.setdefault(checkpoint, {}).setdefault(stack, [])
             of_stack += [] if layer in of_stack else [layer]
-            where = checkpoint, stack, name
-            yield ("concepts", *where, str(layer)), values | {"labels": label.called(labels, *where, layer)}
+            called = label.called(labels, checkpoint, stack, name, layer)
+            yield ("concepts", checkpoint, stack, numbers[name], str(layer)), values | {"labels": called}
     for checkpoint, both, (source, target) in product(study.checkpoints, study.alignment_stacks, study.directions):
         counts = store.load(layout.aligned_types(checkpoint, both, k, source, target), ALIGNED_TYPES)
         yield ("calign", checkpoint, both, f"{source}-{target}"), pairs(counts, _floor(study))
     for checkpoint, stack, group in product(study.checkpoints, study.activations.stacks, study.language_sets):
         name = "+".join(group)
         yield (
-            ("colap", checkpoint, stack, name),
+            ("colap", checkpoint, stack, numbers[name]),
             mixed(store.load(layout.language_count(checkpoint, stack, k, name), LANGUAGE_COUNT)),
         )
     yield ("study",), _summary(study, layout, tree, layers)
@@ -166,10 +166,10 @@ def pairs(counts: xr.Dataset, floor: float) -> dict[str, Any]:
         with store.undamaged(counts.encoding.get("source", "counts")):
             layer = counts.isel(layer=at).compute()
         units = layer.aligned_types.transpose("rank", "source_concept", "target_concept").values
-        reached = units.cumsum(axis=0, dtype=np.int64)
         held = layer.source_types.values[:, None] > 0
-        one, other = np.nonzero(at_least(reached[-1], floor, layer.source_size.values[:, None]) & held)
-        kept.append((one, other, reached[:, one, other].T))
+        reached = units.sum(axis=0, dtype=np.int32)
+        one, other = np.nonzero(at_least(reached, floor, layer.source_size.values[:, None]) & held)
+        kept.append((one, other, units[:, one, other].cumsum(axis=0, dtype=np.int32).T))
         starts.append(starts[-1] + len(one))
     source, target, of_pair = (np.concatenate(part) for part in zip(*kept, strict=True))
     sizes = {
@@ -181,8 +181,8 @@ def pairs(counts: xr.Dataset, floor: float) -> dict[str, Any]:
         "ranks": counts.sizes["rank"],
         "k": counts.sizes["source_concept"],
         "start": np.asarray(starts, np.uint32),
-        "source": source.astype(np.uint16),
-        "target": target.astype(np.uint16),
+        "source": _smallest(source),
+        "target": _smallest(target),
         "units": _smallest(of_pair.ravel()),
         **sizes,
     }
@@ -226,7 +226,9 @@ def _text(corpus: xr.Dataset, language: str) -> Iterator[Pack]:
         yield ("text", language, chunk), {"sentences": some_sentences(corpus, language, numbers)}
 
 
-def _dictionary(study: Study, layout: Layout, source: str, target: str) -> dict[str, Any]:
+def _dictionary(
+    study: Study, layout: Layout, source: str, target: str, source_words: list[str], target_words: list[str]
+) -> dict[str, Any]:
     """Translations between words of two selections: `of_source` (word) is its form in the dictionary, -1 for none."""
     dictionary = store.read(layout.dictionary(source, target), DICTIONARY)
     rules = study.metrics.translations
@@ -234,10 +236,9 @@ def _dictionary(study: Study, layout: Layout, source: str, target: str) -> dict[
     rank = ranks(dictionary, **rules)
     kept = rank < min(study.metrics.n_ranks, NEVER)
     places = {}
-    for side, languages in (("source", (source, target)), ("target", (target, source))):
+    for side, own in (("source", source_words), ("target", target_words)):
         forms = {form: i for i, form in enumerate(dictionary[f"{side}_form"].values.tolist())}
-        own = np.array(_words(study, layout, concepts_name(study, *languages))["forms"], object)
-        folded = fold(spelled(own, words), dictionary.attrs["fold"]).tolist()
+        folded = fold(spelled(np.array(own, object), words), dictionary.attrs["fold"]).tolist()
         places[side] = np.array([forms.get(form, -1) for form in folded], np.int32)
         kept &= np.isin(dictionary[f"{side}_type"].values, places[side])
     found: dict[str, Any] = {"rank": _smallest(rank[kept])}
@@ -254,7 +255,7 @@ def _dictionary(study: Study, layout: Layout, source: str, target: str) -> dict[
 def _concepts(
     study: Study, layout: Layout, checkpoint: str, stack: str, name: str
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Of each layer the concept of every occurrence, where concepts lie on the map, and what their words share."""
+    """Of each layer the concept of every occurrence (k: none), its place on the map, and what its words share."""
     path = layout.concepts(checkpoint, stack, name)
     concepts = store.load(path, CONCEPTS)
     k = study.concepts.ks[0]
@@ -268,7 +269,7 @@ def _concepts(
             centroids = concepts.centroid[int(runs[at]), at].values[:k]
             found = {
                 "k": k,
-                "concept": np.where(labels[at] < 0, _NONE, labels[at]).astype(np.uint16),
+                "concept": _smallest(np.where(labels[at] < 0, k, labels[at])),
                 "map": flat(centroids, study.concepts.seed),
                 "properties": [],
                 "share": np.empty(0, np.float32),
@@ -335,7 +336,6 @@ def _summary(study: Study, layout: Layout, tree: xr.DataTree, layers: _Layers) -
         )
         for checkpoint, stack, group in product(study.checkpoints, study.activations.stacks, study.language_sets)
     ]
-    both = {stack: sides(stack) for stack in study.alignment_stacks}
     return {
         "name": layout.root.rstrip("/").rpartition("/")[2],
         "checkpoints": [
@@ -343,7 +343,7 @@ def _summary(study: Study, layout: Layout, tree: xr.DataTree, layers: _Layers) -
             for name, one in study.checkpoints.items()
         ],
         "stacks": list(study.activations.stacks),
-        "alignment_stacks": list(both),
+        "alignment_stacks": list(study.alignment_stacks),
         "layers": layers,
         "selections": {name: list(languages) for name, languages in selections(study).items()},
         "directions": study.directions,

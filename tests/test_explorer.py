@@ -1,108 +1,24 @@
 """The explorer in a real browser: what it shows against the xarray results and stores of the study."""
 
-import csv
-import io
-import itertools
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import xarray as xr
-from matplotlib.image import imread
 from playwright.sync_api import Browser
 
-from engine import calign, colap, results, store
+from engine import calign, colap, store
 from engine.aligned import matched_words
 from engine.concepts import chosen_concepts
 from jobs import explore
-from jobs.files import load_study
 from jobs.layout import Layout
 from jobs.selections import concepts_name
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY
-from schemas.study import Study
-from tests.benchmarks import explorer as benchmark
-from tests.browser import Opened, browser
-from tests.oracles.vectors import save_bert
-from tests.small_study import SmallStudy, call
-
-HOSTILE = {
-    "the cat": "<script>document.title='broken'</script>", "a dog": '"&quot;\'', "my son": "a|||b",
-    "the owl": "x\u202ey", "a boy": "<img/src=x/onerror=document.title='broken'>",
-}  # fmt: skip
-"""Words that would be markup, ends of quotes or marks of direction, in the places of subjects."""
-ARABIC = (["القط", "كلب", "ابني", "بومة", "ولد"], ["يرى", "يحب", "يجد"], ["الكوخ", "شجرة"])
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-def _run(study: SmallStudy) -> SmallStudy:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.run.write_figures", lambda *_: None)
-        patch.setattr("jobs.report.figures", lambda *_: [])
-        assert call(patch, "run", study.file) == 0
-        labels = study.folder / "labels.tsv"
-        header = "checkpoint\tstack\tselection\tlayer\tconcept\tlabel\n"
-        checkpoint = next(iter(study.values["checkpoints"]))
-        labels.write_text(f"{header}{checkpoint}\tencoder\ten\t2\t1\t<b>animals</b> & people\n")
-        assert call(patch, "label", study.file, "--import", labels) == 0
-        assert call(patch, "report", study.file) == 0
-    return study
-
-
-@pytest.fixture(scope="module")
-def explored(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
-    """A study of two checkpoints and four languages, with hostile words, intervals, properties, a label; its report."""
-    bert = save_bert(tmp_path_factory.mktemp("bert"), positions=96)  # such words are many sub-words
-    study = SmallStudy(tmp_path_factory.mktemp("explorer") / "s", bert)
-    text = study.text("en").read_text()
-    for plain, hostile in HOSTILE.items():
-        text = text.replace(plain, hostile)
-    study.text("en").write_text(text)
-    study.text("ar").write_text("".join(" ".join(words) + "\n" for words in itertools.product(*ARABIC)))
-    study.set("corpus", {"files": {name: f"{name}.txt" for name in ("en", "de", "fr", "ar")}, "words": "spaces"})
-    study.set("checkpoints", {"base": {"model": bert}, "tuned": {"model": bert, "tuned_on": ["de", "en"]}})
-    study.set("language_sets", [["de", "en"], ["de", "en", "fr"]])
-    study.set("activations.layers", [0, 2, 3])
-    study.set("concepts.k", 5)
-    study.set("metrics", {"min_types": 0, "theta_align": 0.5, "max_size_gap": 0.6})
-    study.set("uncertainty", {"draws": 3})
-    study.set("properties", {})
-    return _run(study)
-
-
-@pytest.fixture(scope="module")
-def stacked(mt5: str, tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
-    """A study of an encoder and a decoder, with linked pairs."""
-    study = SmallStudy(tmp_path_factory.mktemp("explorer") / "m", mt5)
-    study.set(
-        "activations", {"stacks": ["encoder", "decoder"], "layers": [1, 2], "shard_tokens": 32, "chunk_tokens": 16}
-    )
-    study.set("metrics", {"min_types": 0, "theta_align": 0.3, "max_size_gap": 1.0})
-    return _run(study)
-
-
-def _loaded(study: SmallStudy) -> tuple[Study, Layout, xr.DataTree]:
-    found, layout = load_study(str(study.file))
-    return found, layout, results.load(layout.results)
-
-
-@pytest.fixture
-def page(chromium: Browser, explored: SmallStudy) -> Iterator[Opened]:
-    """The explorer of the first study; nothing may go wrong in it, and nothing be asked of a network."""
-    opened = Opened(chromium, explored.directory / "report" / "explorer")
-    yield opened
-    opened.close()
-    assert opened.errors == []
-    assert {address.partition(":")[0] for address in opened.asked} <= {"file", "about", "blob", "data"}
+from tests.browser import Opened
+from tests.explored import a_browser, a_page, a_study, a_study_of_stacks, loaded  # noqa: F401  (fixtures)
+from tests.small_study import SmallStudy
 
 
 def _percent(value: float) -> str:
@@ -124,14 +40,15 @@ RULES = {"n_best": 4, "theta_align": 0.4, "min_types": 1, "max_size_gap": 0.5, "
 
 
 def test_curves__show_the_results(page: Opened, explored: SmallStudy) -> None:
-    study, _, tree = _loaded(explored)
+    study, _, tree = loaded(explored)
     shown = page.show(view="curves")
     assert shown.title().startswith("study – Colign")
     shown.get_by_text("CALIGN in numbers").click()
     found = page.rows("CALIGN by layer")
     assert len(found) == 2 * 3 * 4  # checkpoints, layers and the first groups
     scores = tree["calign"].to_dataset()
-    for checkpoint, languages, state, layer, share, aligned, concepts, mutual in found:
+    drawn = tree["uncertainty/calign"].to_dataset()
+    for checkpoint, languages, state, layer, share, aligned, concepts, mutual, *bands in found:
         source, targets = languages.split(" → ")
         where = {"checkpoint": checkpoint, "stack": "encoder", "layer": int(layer)}
         of = scores.sel(where | {"source": source, "target": targets.replace(" or ", "+")})
@@ -139,8 +56,11 @@ def test_curves__show_the_results(page: Opened, explored: SmallStudy) -> None:
         assert _near(share, float(of.calign))
         assert (int(aligned), int(concepts)) == (of.aligned_concepts, of.concepts)
         assert _near(mutual, float(of.mutual_calign))
+        band = drawn.sel(where | {"source": source, "target": targets.replace(" or ", "+")})
+        for cell, value in zip(bands, (band.low, band.high, band.null_types_high), strict=True):
+            assert _near(cell, float(value))
     shown.get_by_text("COLAP in numbers").click()
-    for checkpoint, languages, _, layer, share, overlapping, _ in page.rows("COLAP by layer"):
+    for checkpoint, languages, _, layer, share, overlapping, *_ in page.rows("COLAP by layer"):
         of = (
             tree["colap"]
             .to_dataset()
@@ -154,7 +74,7 @@ def test_curves__show_the_results(page: Opened, explored: SmallStudy) -> None:
 
 
 def test_curves__answer_to_sliders_and_presets(page: Opened, explored: SmallStudy) -> None:
-    study, layout, _ = _loaded(explored)
+    study, layout, _ = loaded(explored)
     shown = page.show(view="curves", groups="de → en,en → de or fr or ar".replace(" ", "%20"))
     shown.get_by_text("CALIGN in numbers").click()
     slider = shown.locator("input[name='θ_A']")
@@ -170,7 +90,7 @@ def test_curves__answer_to_sliders_and_presets(page: Opened, explored: SmallStud
         source, targets = languages.split(" → ")
         parts = []
         for target in targets.split(" or "):
-            one, other = (store.load(layout.aligned_types(checkpoint, "encoder", 5, *way), ALIGNED_TYPES).compute()
+            one, other = (store.load(layout.aligned_types(checkpoint, "encoder", 7, *way), ALIGNED_TYPES).compute()
                           for way in ((source, target), (target, source)))  # fmt: skip
             parts.append(calign.with_reverse(one, other))
         expected = calign.score(calign.union(parts), denominator=study.metrics.denominator, **rules)
@@ -259,7 +179,7 @@ def test_comparisons__are_exact_for_large_counts(page: Opened) -> None:
 
 
 def test_concepts__are_found_and_described(page: Opened, explored: SmallStudy) -> None:
-    study, layout, _ = _loaded(explored)
+    study, layout, _ = loaded(explored)
     concepts, labels = _concepts(layout, "tuned", "encoder", "de")
     words = concepts.word.values
     shown = page.show(view="concepts", checkpoint="tuned", selection="de", layer=2, target="en")
@@ -285,7 +205,7 @@ def test_concepts__are_found_and_described(page: Opened, explored: SmallStudy) -
     for item in article.locator(".sentences li").all():
         assert item.locator("mark").text_content() in held
         assert item.locator("bdi").text_content() in sentences
-    counts = store.load(layout.aligned_types("tuned", "encoder", 5, "de", "en"), ALIGNED_TYPES).compute()
+    counts = store.load(layout.aligned_types("tuned", "encoder", 7, "de", "en"), ALIGNED_TYPES).compute()
     pairs = calign.aligned(counts, **study.metrics.alignment)[1]
     partners = {int(row[0].split()[1]): row for row in page.rows("Nearest concepts of en")}
     assert {c for c, row in partners.items() if row[2] == "yes"} == set(np.flatnonzero(pairs[concept]).tolist())
@@ -306,9 +226,9 @@ def study_lines(study: SmallStudy, language: str) -> list[str]:
 
 
 def test_concepts__sort_by_alignment_purity_and_overlap(page: Opened, explored: SmallStudy) -> None:
-    study, layout, _ = _loaded(explored)
+    study, layout, _ = loaded(explored)
     page.show(view="concepts", checkpoint="base", selection="de", layer=3, target="en", sort="alignment")
-    counts = store.load(layout.aligned_types("base", "encoder", 5, "de", "en"), ALIGNED_TYPES).compute()
+    counts = store.load(layout.aligned_types("base", "encoder", 7, "de", "en"), ALIGNED_TYPES).compute()
     pairs = calign.aligned(counts, **study.metrics.alignment)[2].any(axis=1)
     found = page.rows("Concepts of de")
     assert [row[4] for row in found] == ["yes"] * int(pairs.sum()) + ["no"] * (len(found) - int(pairs.sum()))
@@ -316,7 +236,7 @@ def test_concepts__sort_by_alignment_purity_and_overlap(page: Opened, explored: 
     shares = [float(row[6].split()[0]) for row in page.rows("Concepts of de")]
     assert shares == sorted(shares, reverse=True)
     shown = page.show(view="concepts", checkpoint="base", selection="de%2Ben", layer=3, sort="overlap")
-    mixed = store.load(layout.language_count("base", "encoder", 5, "de+en"), LANGUAGE_COUNT).compute()
+    mixed = store.load(layout.language_count("base", "encoder", 7, "de+en"), LANGUAGE_COUNT).compute()
     over = colap.overlapping(mixed, **study.metrics.overlap)[2]
     assert {int(row[0]): row[5] == "yes" for row in page.rows("Concepts of de+en")} == {
         c: bool(over[c]) for c in np.flatnonzero(mixed.language_count.sum(["language", "unit"]).values[2]).tolist()
@@ -324,40 +244,11 @@ def test_concepts__sort_by_alignment_purity_and_overlap(page: Opened, explored: 
     assert "de" in (shown.locator(".mix").first.get_attribute("aria-label") or "")
 
 
-def test_labels_and_hostile_words__show_as_text(page: Opened) -> None:
-    shown = page.show(view="concepts", checkpoint="base", selection="en", layer=2, concept=1)
-    assert (
-        shown.get_by_role("heading", name="Concept 1").text_content().startswith("Concept 1: <b>animals</b> & people")
-    )  # type: ignore[union-attr]
-    shown.get_by_label("Word, label or number").fill("<b>ani")
-    page.drawn()
-    assert [row[0] for row in page.rows("Concepts of en")] == ["1"]
-    every = set()
-    for concept in range(5):
-        shown = page.show(view="concepts", checkpoint="base", selection="en", layer=2, concept=concept)
-        every |= set(shown.locator(".cloud a").all_text_contents())
-    assert {"<script>document.title='broken'</script>", "\"&quot;'", "a|||b", "x⟨U+202E⟩y"} <= every
-    assert "<img/src=x/onerror=document.title='broken'>" in every
-    for view in ("compare", "map", "follow"):
-        state = {"selection": "en", "layer": 2, "concept": 1, "word": "a|||b", "theta_align": 0.3, "max_size_gap": 1}
-        other = {"other_selection": "de", "other_layer": 2, "other_checkpoint": "base"}
-        shown = page.show(view=view, checkpoint="base", **state, **other)
-        assert shown.locator("figure svg").count() >= 1
-        assert "broken" not in shown.title()
-        assert shown.locator("svg script, svg img").count() == 0
-
-
-def test_arabic__has_its_own_direction(page: Opened) -> None:
-    shown = page.show(view="concepts", checkpoint="base", selection="ar", layer=2, concept=0)
-    for element in (shown.locator(".cloud bdi").first, shown.locator(".sentences bdi").first):
-        assert element.evaluate("one => getComputedStyle(one).direction") == "rtl"
-
-
 def test_compare__languages_checkpoints_and_stacks(page: Opened, explored: SmallStudy) -> None:
-    study, layout, _ = _loaded(explored)
+    study, layout, _ = loaded(explored)
     shown = page.show(view="compare", checkpoint="base", other_checkpoint="base", selection="de", other_selection="en",
                       layer=2, other_layer=2)  # fmt: skip
-    counts = store.load(layout.aligned_types("base", "encoder", 5, "de", "en"), ALIGNED_TYPES).compute()
+    counts = store.load(layout.aligned_types("base", "encoder", 7, "de", "en"), ALIGNED_TYPES).compute()
     pairs = calign.aligned(counts, **study.metrics.alignment)[1]
     found = page.rows("Pairs of concepts")
     assert {(int(row[0]), int(row[2])) for row in found} == set(map(tuple, np.argwhere(pairs).tolist()))
@@ -377,7 +268,7 @@ def test_compare__languages_checkpoints_and_stacks(page: Opened, explored: Small
 
 
 def test_compare__encoder_and_decoder(chromium: Browser, stacked: SmallStudy) -> None:
-    study, layout, _ = _loaded(stacked)
+    study, layout, _ = loaded(stacked)
     page = Opened(chromium, stacked.directory / "report" / "explorer")
     shown = page.show(view="compare")
     shown.get_by_role("button", name="Encoder and decoder").click()
@@ -397,7 +288,7 @@ def test_compare__encoder_and_decoder(chromium: Browser, stacked: SmallStudy) ->
 
 
 def test_follow__counts_occurrences_by_layer(page: Opened, explored: SmallStudy) -> None:
-    _, layout, _ = _loaded(explored)
+    _, layout, _ = loaded(explored)
     shown = page.show(view="follow", checkpoint="base", beside="tuned", selection="de", layer=2, word="sieht")
     assert shown.locator("figure svg").count() == 2
     for checkpoint in ("base", "tuned"):
@@ -405,7 +296,7 @@ def test_follow__counts_occurrences_by_layer(page: Opened, explored: SmallStudy)
         shown.locator("details.numbers summary").nth(["base", "tuned"].index(checkpoint)).click()
         at = np.flatnonzero(concepts.word.values == "sieht")
         expected = {(layer, c): n for layer, of in labels.items() for c, n in Counter(of[at].tolist()).items()}
-        rows = page.rows(f"Occurrences of «sieht» in {checkpoint}")
+        rows = page.rows(f"Occurrences of «\u2068sieht\u2069» in {checkpoint}")
         assert {(int(row[0]), int(row[1])): int(row[2]) for row in rows} == expected
     _, labels = _concepts(layout, "base", "encoder", "de")
     shown = page.show(view="follow", checkpoint="base", beside="", selection="de", layer=2, concept=1)
@@ -419,7 +310,7 @@ def test_follow__counts_occurrences_by_layer(page: Opened, explored: SmallStudy)
 
 
 def test_map__has_a_point_for_each_concept(page: Opened, explored: SmallStudy) -> None:
-    _, layout, _ = _loaded(explored)
+    _, layout, _ = loaded(explored)
     _, labels = _concepts(layout, "base", "encoder", "de")
     shown = page.show(view="map", checkpoint="base", selection="de", layer=2)
     points = shown.locator("figure svg .mark-symbol.role-mark path")
@@ -430,138 +321,3 @@ def test_map__has_a_point_for_each_concept(page: Opened, explored: SmallStudy) -
     assert shown.locator(".chosen .cloud a").count() > 0
     shown = page.show(view="map", checkpoint="base", selection="de%2Ben%2Bfr", layer=2)
     assert "mostly" in (shown.locator("figure svg").text_content() or "")
-
-
-def test_links_and_downloads(page: Opened) -> None:
-    shown = page.show(view="curves", theta_align=0.7, checkpoints="base")
-    with shown.expect_download() as waiting:
-        shown.get_by_role("button", name="SVG").first.click()
-    assert waiting.value.suggested_filename == "calign.svg"
-    svg = Path(waiting.value.path()).read_text()
-    assert svg.startswith("<svg")
-    assert "CALIGN" in svg
-    with shown.expect_download() as waiting:
-        shown.get_by_role("button", name="PNG").first.click()
-    assert imread(io.BytesIO(Path(waiting.value.path()).read_bytes())).std() > 0.01
-    shown.get_by_text("CALIGN in numbers").click()
-    with shown.expect_download() as waiting:
-        shown.locator("section.table").first.get_by_role("button", name="CSV").click()
-    header, *rows = csv.reader(io.StringIO(Path(waiting.value.path()).read_text()))
-    assert header[:4] == ["checkpoint", "languages", "state", "layer"]
-    assert {row[0] for row in rows} == {"base"}
-    assert 0 <= float(rows[0][4]) <= 1
-    link = shown.url
-    again = page.context.new_page()
-    again.goto(link)
-    again.wait_for_function("document.documentElement.dataset.drawn")
-    assert again.locator("input[name='θ_A']").input_value() == "0.7"
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    shown.get_by_role("button", name="Copy link").click()
-    shown.get_by_role("button", name="Copied").wait_for()
-    shown.go_back()
-
-
-def test_bad_links_and_missing_files__are_told(
-    page: Opened, explored: SmallStudy, chromium: Browser, tmp_path: Path
-) -> None:
-    page.page.goto(f"{page.index}#view=concepts&checkpoint=none")
-    told = page.page.get_by_role("alert")
-    assert told.text_content().startswith("The link names checkpoint none; this study has base, tuned.")  # type: ignore[union-attr]
-    folder = tmp_path / "copied"
-    for path in (explored.directory / "report" / "explorer").rglob("*"):
-        if path.is_file() and "concepts" not in path.parts:
-            copied = folder / path.relative_to(explored.directory / "report" / "explorer")
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            copied.write_bytes(path.read_bytes())
-    lacking = Opened(chromium, folder)
-    lacking.page.goto(f"{lacking.index}#view=concepts")
-    assert "is missing; copy the whole folder" in lacking.page.get_by_role("alert").text_content()  # type: ignore[operator]
-    lacking.close()
-
-
-@pytest.mark.parametrize("view", ["curves", "concepts", "compare", "follow", "map"])
-def test_views__fit_a_phone_in_the_dark_and_name_their_controls(
-    chromium: Browser, explored: SmallStudy, view: str
-) -> None:
-    folder = explored.directory / "report" / "explorer"
-    page = Opened(chromium, folder, viewport={"width": 390, "height": 800}, color_scheme="dark", has_touch=True)
-    shown = page.show(view=view, concept=1, selection="en", layer=2, word="sees")
-    assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 22)"
-    unnamed = shown.evaluate(
-        """() => [...document.querySelectorAll('input, select, button, a')]
-            .filter(one => !one.labels?.length && !one.getAttribute('aria-label') && !one.textContent.trim())
-            .map(one => one.outerHTML)"""
-    )
-    assert unnamed == []
-    assert shown.locator("nav a[aria-current=page]").text_content() == view.capitalize()
-    for figure in shown.locator("figure svg").all():
-        assert figure.get_attribute("aria-label") or figure.locator("[aria-label]").count()
-    assert page.errors == []
-    page.close()
-
-
-def test_keyboard__reaches_everything(page: Opened) -> None:
-    shown = page.show(view="concepts", checkpoint="base", selection="de", layer=2)
-    shown.keyboard.press("Tab")
-    assert shown.evaluate("document.activeElement.textContent") == "Skip to the view"
-    shown.keyboard.press("Enter")
-    assert shown.evaluate("document.activeElement.id") == "view"
-    shown.get_by_label("Sort by").focus()
-    shown.keyboard.press("ArrowDown")
-    page.drawn()
-    assert "sort=types" in shown.url
-    assert shown.evaluate("document.activeElement.tagName") == "SELECT"  # drawing again keeps the place
-    first = shown.locator("td[data-column=concept] a").first
-    first.focus()
-    shown.keyboard.press("Enter")
-    page.drawn()
-    assert shown.locator("article.concept").count() == 1
-
-
-def _contrast(one: str, other: str) -> float:
-    """Ratio of two colours' relative luminance (WCAG 2.2)."""
-    light = []
-    for colour in (one, other):
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        light.append(float(np.dot(linear, [0.2126, 0.7152, 0.0722])))
-    return (max(light) + 0.05) / (min(light) + 0.05)
-
-
-def test_contrast__is_enough_in_light_and_dark(chromium: Browser, explored: SmallStudy) -> None:
-    for scheme in ("light", "dark"):
-        page = Opened(chromium, explored.directory / "report" / "explorer", color_scheme=scheme)
-        shown = page.show(view="curves")
-        names = ["--paper", "--soft", "--ink", "--faint", "--link", "--good", "--bad", "--mark"]
-        found = shown.evaluate(
-            "names => names.map(name => getComputedStyle(document.documentElement).getPropertyValue(name).trim())",
-            names,
-        )
-        paper, soft, ink, faint, link, good, bad, mark = found
-        for front, back in (
-            (ink, paper),
-            (ink, soft),
-            (faint, paper),
-            (link, paper),
-            (good, paper),
-            (bad, paper),
-            (ink, mark),
-        ):
-            assert _contrast(front, back) >= 4.5, (scheme, front, back)
-        page.close()
-
-
-def test_first_view__asks_for_little_and_its_benchmark_runs(chromium: Browser, explored: SmallStudy) -> None:
-    folder = explored.directory / "report" / "explorer"
-    assert benchmark.read_bytes(chromium, folder) < 1.2e6  # nearly all of it libraries
-    assert benchmark.first_view(chromium, folder) > 0
-    assert benchmark.empty(chromium, folder) > 0
-    assert len(benchmark.moved(chromium, folder)) == 2
-    assert not (folder / "empty.html").exists()
-
-
-def test_packs__are_the_same_every_time_and_small() -> None:
-    values = {"name": "θ", "numbers": np.arange(10, dtype=np.uint16), "few": np.zeros(0, np.float32)}
-    assert explore.packed(values) == explore.packed(dict(values))
-    assert len(explore.packed({"zeros": np.zeros(10**6, np.uint32)})) < 5000

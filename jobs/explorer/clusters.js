@@ -1,7 +1,6 @@
 "use strict";
 /** Concepts of one layer, from the concept of every occurrence: their words, languages, sentences and partners. */
 const Clusters = (() => {
-  const NONE = 65535;
   let study = null;
   const begin = (given) => { study = given; };
 
@@ -9,6 +8,9 @@ const Clusters = (() => {
   const languagesOf = (selection) => study.selections[selection];
 
   const layersOf = (checkpoint, stack) => study.layers[checkpoint][stack];
+
+  /** A selection in the names of packs: that of a set of many languages is longer than names of files may be. */
+  const numberOf = (selection) => String(Object.keys(study.selections).indexOf(selection));
 
   /** Selection with the concepts of a language in its pair with another (jobs.selections.concepts_name). */
   const selectionOf = (language, other) => study.concepts_of[`${language}→${other}`];
@@ -23,11 +25,11 @@ const Clusters = (() => {
 
   /**
    * Concepts of a selection at a layer: {concept, tokens, types, words: [[word, count]], mix: [tokens by language]},
-   * most frequent words first, and for each occurrence its concept.
+   * most frequent words first, and for each occurrence its `concept`, k for none.
    */
   async function concepts(checkpoint, stack, selection, layer) {
     const [text, found] = await Promise.all([
-      Data.load("words", selection), Data.load("concepts", checkpoint, stack, selection, String(layer)),
+      Data.load("words", numberOf(selection)), Data.load("concepts", checkpoint, stack, numberOf(selection), String(layer)),
     ]);
     if (!found.concepts) found.concepts = counted(text, found, selection);
     return { text, ...found };
@@ -37,7 +39,7 @@ const Clusters = (() => {
     const languages = languagesOf(selection).length;
     const words = Array.from({ length: found.k }, () => new Map());
     found.concept.forEach((concept, token) => {
-      if (concept === NONE) return;
+      if (concept === found.k) return; // it has no vector
       const word = text.word[token];
       words[concept].set(word, (words[concept].get(word) ?? 0) + 1);
     });
@@ -95,6 +97,9 @@ const Clusters = (() => {
     }));
   }
 
+  /** Counts of the languages in each concept of mixed text. */
+  const mixed = (checkpoint, stack, selection) => Data.load("colap", checkpoint, stack, numberOf(selection));
+
   /** Counts between the concepts of two languages, of both directions: [towards, back]. */
   const between = (checkpoint, stack, source, target) => Promise.all([
     Data.load("calign", checkpoint, stack, `${source}-${target}`),
@@ -136,6 +141,6 @@ const Clusters = (() => {
   }
 
   return {
-    NONE, begin, languagesOf, layersOf, selectionOf, sides, turned, concepts, examples, between, partners, matched,
+    begin, languagesOf, layersOf, selectionOf, sides, concepts, examples, mixed, between, partners, matched,
   };
 })();

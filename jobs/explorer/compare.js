@@ -1,10 +1,14 @@
 "use strict";
 /** Two clusterings side by side: two languages by CALIGN, two checkpoints or stacks by the occurrences they share. */
 const Compare = (() => {
-  const { h, button, table, word, link, percent } = Page;
+  const { h, button, table, word, link, percent, isolated, status, pairs } = Page;
   const drawn = 40;
   let study = null;
   const begin = (given) => { study = given; };
+
+  /** A layer that both have: the one that is shown, or the last. */
+  const shared = (ours, theirs, layer) => (theirs.includes(layer) && ours.includes(layer) ? layer
+    : ours.filter((number) => theirs.includes(number)).at(-1) ?? ours.at(-1));
 
   /** Ready-made comparisons that the study allows. */
   function ready(state) {
@@ -15,12 +19,15 @@ const Compare = (() => {
     }))];
     if (study.checkpoints.length > 1) {
       const other = study.checkpoints.map((one) => one.name).find((name) => name !== state.checkpoint);
-      made.push(" ", button("Two checkpoints", () => State.change({ ...same, other_checkpoint: other, other_selection: state.selection })));
+      const layer = shared(Clusters.layersOf(state.checkpoint, state.stack), Clusters.layersOf(other, state.stack), state.layer);
+      made.push(" ", button("Two checkpoints", () => State.change({
+        ...same, other_checkpoint: other, other_selection: state.selection, layer, other_layer: layer,
+      })));
     }
     if (study.stacks.length > 1) {
       const [one, two] = study.stacks;
       const [ours, theirs] = [one, two].map((stack) => Clusters.layersOf(state.checkpoint, stack));
-      const layer = ours.filter((number) => theirs.includes(number)).at(-1);
+      const layer = shared(ours, theirs, state.layer);
       made.push(" ", button("Encoder and decoder", () => State.change({
         ...same, stack: one, other_stack: two, layer, other_layer: layer, other_selection: state.selection,
       })));
@@ -53,32 +60,33 @@ const Compare = (() => {
       pairs: await Clusters.matched(source, target, left.concepts[pair.source].words, right.concepts[pair.target].words, rules),
     })));
     const told = `Aligned concepts of ${source} and ${target}: a line for each pair that passes the thresholds.`;
-    return { rows, told, strength: "types translated", columns: [
+    return { rows, told, strength: `${study.metrics.align_unit}s translated`, columns: [
       { name: "translated", value: (row) => row.share, show: (row) => percent(row.share), number: true },
       { name: "word pairs", value: (row) => row.pairs.map((pair) => pair.join(" – ")).join("; "),
-        show: (row) => row.pairs.slice(0, 12).flatMap(([a, b], i) => [i ? "; " : "", word(a), " – ", word(b)]) },
+        show: (row) => pairs(row.pairs, 12) },
     ] };
   }
 
   /** Pairs of concepts of which each holds more of the other's occurrences than any other does. */
   function byOccurrence(state, left, right) {
     const counts = new Map();
+    const apart = (key) => [Math.floor(key / right.k), key % right.k];
     left.concept.forEach((one, token) => {
       const other = right.concept[token];
-      if (one === Clusters.NONE || other === Clusters.NONE) return;
-      const key = one * 65536 + other;
+      if (one === left.k || other === right.k) return;
+      const key = one * right.k + other;
       counts.set(key, (counts.get(key) ?? 0) + 1);
     });
     const best = [new Map(), new Map()];
     const sorted = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
     for (const [key] of sorted) {
-      const sides = [Math.floor(key / 65536), key % 65536];
+      const sides = apart(key);
       sides.forEach((side, i) => { if (!best[i].has(side)) best[i].set(side, key); });
     }
     const rows = sorted
-      .filter(([key]) => best[0].get(Math.floor(key / 65536)) === key && best[1].get(key % 65536) === key)
+      .filter(([key]) => apart(key).every((side, i) => best[i].get(side) === key))
       .map(([key, shared]) => {
-        const [one, other] = [Math.floor(key / 65536), key % 65536];
+        const [one, other] = apart(key);
         const union = left.concepts[one].tokens + right.concepts[other].tokens - shared;
         return { left: one, right: other, strength: shared, share: shared / union };
       });
@@ -87,7 +95,6 @@ const Compare = (() => {
         { name: "shared of both", value: (row) => row.share, show: (row) => percent(row.share), number: true }] };
   }
 
-  const isolated = (text) => `\u2068${Page.visible(text)}\u2069`;
   const called = (held, concept) => held.concepts[concept].words.slice(0, 4).map(([w]) => isolated(held.text.forms[w])).join(" ");
 
   function spec(rows, left, right, width) {
@@ -129,7 +136,7 @@ const Compare = (() => {
   async function results(state, width) {
     const pair = pairOf(state);
     if (!pair && state.selection !== state.other_selection) {
-      return [h("p", { role: "status" }, "These are not compared: choose two languages of a pair, of one checkpoint and layer, "
+      return [status("These are not compared: choose two languages of a pair, of one checkpoint and layer, "
         + "or the same text on both sides.")];
     }
     const [left, right] = await Promise.all(["", "other_"].map((prefix) => Clusters.concepts(
@@ -147,12 +154,12 @@ const Compare = (() => {
       { name: "right words", value: all(right, "right"), show: words(right, "right") },
       { name: found.strength, value: (row) => row.strength, number: true }, ...found.columns,
     ];
-    const status = h("p", { role: "status" }, `${rows.length} pairs`);
-    if (!rows.length) return [status, h("p", {}, "Nothing passes the thresholds.")];
+    const told = status(`${rows.length} pairs`);
+    if (!rows.length) return [told, h("p", {}, "Nothing passes the thresholds.")];
     const note = rows.length > drawn ? ` The ${drawn} strongest of ${rows.length} are drawn.` : "";
     const figure = await Figures.figure(found.told + note, "compare", `${found.told} ${rows.length} pairs.`,
       spec(rows, left, right, width), (datum) => datum.side && State.change(to(state, datum.side, datum.concept)));
-    return [status, figure, table("Pairs of concepts", "compare", columns, rows)];
+    return [told, figure, table("Pairs of concepts", "compare", columns, rows)];
   }
 
   return { begin, controls, results };

@@ -1,7 +1,7 @@
 "use strict";
 /** Finding a concept, and what it is like. */
 const Concepts = (() => {
-  const { h, choice, table, word, link, percent, visible } = Page;
+  const { h, choice, table, word, link, percent, visible, status, pairs } = Page;
   let study = null;
   const begin = (given) => { study = given; };
   const most = 60;
@@ -77,9 +77,12 @@ const Concepts = (() => {
       }
     }
     let over = null;
+    let units = null;
     if (languages.length > 1) {
-      const mixed = await Data.load("colap", state.checkpoint, state.stack, state.selection);
-      over = Scores.overlapping(mixed, mixed.layers.indexOf(state.layer), rules);
+      const counts = await Clusters.mixed(state.checkpoint, state.stack, state.selection);
+      const at = counts.layers.indexOf(state.layer);
+      over = Scores.overlapping(counts, at, rules);
+      units = (concept) => languages.map((name) => Scores.languages(counts, at, concept, rules.overlap_unit)[counts.languages.indexOf(name)]);
     }
     const rows = held.concepts.filter((one) => one.tokens).map((one) => {
       const partner = best.get(one.concept);
@@ -90,7 +93,20 @@ const Concepts = (() => {
         second: shares.length > 1 ? shares[1] / one.tokens : 0,
       };
     });
-    return { held, counts, target, rules, languages, rows };
+    return { held, counts, target, rules, languages, rows, units };
+  }
+
+  /** Other layers with concepts that fit what is searched for. */
+  async function elsewhere(state) {
+    if (!state.search) return null;
+    const others = Clusters.layersOf(state.checkpoint, state.stack).filter((layer) => layer !== state.layer);
+    const found = await Promise.all(others.map(async (layer) => {
+      const held = await Clusters.concepts(state.checkpoint, state.stack, state.selection, layer);
+      return [layer, held.concepts.filter((one) => one.tokens && fits(one, held.text.forms, state.search)).length];
+    }));
+    const told = found.filter(([, count]) => count).flatMap(([layer, count], i) => [
+      i ? ", " : "", link({ layer, concept: null }, `layer ${layer}: ${count}`)]);
+    return h("p", {}, "In other layers: ", told.length ? told : "none", ".");
   }
 
   const ORDER = {
@@ -137,12 +153,12 @@ const Concepts = (() => {
     const detail = found ? [await described(state, list, found)] : [];
     return [
       ...detail,
-      h("p", { role: "status" }, `${rows.length} of ${list.rows.length} concepts`),
+      status(`${rows.length} of ${list.rows.length} concepts`), await elsewhere(state),
       table(`Concepts of ${state.selection}, layer ${state.layer} of ${state.checkpoint}`, "concepts", columns, rows),
     ];
   }
 
-  /** Words sized by count, each a link that follows it through the layers. */
+  /** Words sized by count, each a link that follows it through the layers; those of mixed text say their language. */
   function cloud(one, held, languages, limit = most) {
     const largest = one.words[0][1];
     const sized = one.words.slice(0, limit).map(([w, count]) => {
@@ -151,7 +167,7 @@ const Concepts = (() => {
       return [h("a", {
         href: State.href({ view: "follow", word: held.text.forms[w], word_language: language }), style: `font-size: ${size.toFixed(2)}em`,
         lang: language, title: `${count} times, ${language}`, class: `language-${held.text.form_language[w] % 6}`,
-      }, word(held.text.forms[w])), " "];
+      }, word(held.text.forms[w]), languages.length > 1 ? h("small", {}, ` ${language}`) : null), " "];
     });
     const rest = one.words.length - limit;
     return h("p", { class: "cloud" }, sized, rest > 0 ? h("span", { class: "note" }, `and ${rest} more`) : null);
@@ -162,9 +178,9 @@ const Concepts = (() => {
     const sentences = await Clusters.examples(held, one.concept, state.selection);
     const tag = one.tag ? `${percent(one.tag[0])} of its tokens share ${one.tag[1]} «${visible(one.tag[2])}»` : null;
     const shares = languages.map((name, i) => `${name} ${percent(one.mix[i] / one.tokens)}`).join(", ");
-    return h("article", { class: "concept", id: "concept", "aria-label": `Concept ${one.concept}` },
+    return h("article", { class: "concept", id: "concept", tabindex: "-1", "aria-label": `Concept ${one.concept}` },
       h("h2", {}, `Concept ${one.concept}`, one.label ? [": ", word(one.label)] : null, " ",
-        link({ concept: null }, h("span", { class: "close", title: "close" }, "×"))),
+        h("a", { href: State.href({ concept: null }), class: "close", "aria-label": "Close" }, "×")),
       h("p", {}, `${one.tokens} tokens, ${one.types} types. ${shares}. `, tag ? `${tag}. ` : null,
         link({ view: "follow", word: null }, "Follow it through the layers"), ", ", link({ view: "map" }, "see it on the map"), "."),
       languages.length > 1 ? mixed(languages, one.mix) : null,
@@ -188,16 +204,19 @@ const Concepts = (() => {
     const selection = Clusters.selectionOf(target, list.languages[0]);
     const [, side] = Clusters.sides(state.stack);
     const theirs = await Clusters.concepts(state.checkpoint, side, selection, state.layer);
-    const near = Clusters.partners(list.counts, state.layer, one.concept, rules).slice(0, 5);
+    const every = Clusters.partners(list.counts, state.layer, one.concept, rules);
+    const whole = every.filter((pair) => pair.translated && pair.close && pair.large).length;
+    const near = every.slice(0, whole + 5); // the aligned ones come first
     if (!near.length) {
       return [h("h3", {}, `Partners in ${target}`),
-        h("p", {}, `No concept of ${target} holds translations of ${percent(study.floor)} of its types.`)];
+        h("p", {}, `No concept of ${target} holds translations of ${percent(study.floor)} of its ${study.metrics.align_unit}s.`)];
     }
     const rows = await Promise.all(near.map(async (pair) => {
       const other = theirs.concepts[pair.target];
       const words = await Clusters.matched(list.languages[0], target, one.words, other.words, rules);
-      const larger = Math.max(pair.source_size, pair.target_size);
-      return { ...pair, other, words, gap: larger ? 1 - Math.min(pair.source_size, pair.target_size) / larger : 0 };
+      const sizes = [pair.source_size, pair.target_size];
+      const gap = rules.size_rule === "both" ? 1 - Math.min(...sizes) / Math.max(...sizes, 1) : 1 - sizes[0] / Math.max(sizes[1], 1);
+      return { ...pair, other, words, gap: Math.max(gap, 0) }; // by rule `source` a larger source has no gap
     }));
     const columns = [
       { name: "concept", value: (row) => row.target, number: true, show: (row) => link(
@@ -211,7 +230,7 @@ const Concepts = (() => {
         `${row.source_size} and ${row.target_size}, ${percent(row.gap)} (at most ${percent(rules.max_size_gap)})`) },
       { name: "types", value: (row) => row.types, show: (row) => verdict(row.large, `${row.types} (more than ${rules.min_types})`) },
       { name: "word pairs", value: (row) => row.words.map((pair) => pair.join(" – ")).join("; "),
-        show: (row) => row.words.slice(0, 20).flatMap(([a, b], i) => [i ? "; " : "", word(a), " – ", word(b)]) },
+        show: (row) => pairs(row.words) },
     ];
     return [h("h3", {}, `Partners in ${target}`), table(`Nearest concepts of ${target}`, "partners", columns, rows)];
   }
@@ -219,13 +238,12 @@ const Concepts = (() => {
   function overlapOf(list, one) {
     if (list.languages.length < 2) return null;
     const { rules } = list;
-    const shares = list.languages.map((name, i) => {
-      const share = one.mix[i] / one.tokens;
-      return [verdict(Scores.passes(rules.comparison, one.mix[i], rules.theta_overlap, one.tokens),
-        `${name} ${percent(share)} (θ_O ${percent(rules.theta_overlap)})`), " "];
-    });
-    return h("p", { class: "overlap" }, one.overlaps ? "Overlaps: " : "Does not overlap: ", shares,
-      rules.overlap_unit === "type" ? " (shares are of tokens, the rule counts types)" : null);
+    const units = list.units(one.concept);
+    const whole = units.reduce((a, b) => a + b, 0);
+    const shares = list.languages.map((name, i) => [verdict(
+      Scores.passes(rules.comparison, units[i], rules.theta_overlap, whole),
+      `${name} ${percent(units[i] / whole)} of its ${rules.overlap_unit}s (θ_O ${percent(rules.theta_overlap)})`), " "]);
+    return h("p", { class: "overlap" }, one.overlaps ? "Overlaps: " : "Does not overlap: ", shares);
   }
 
   return { begin, place, others, towards, listed, controls, results, cloud };

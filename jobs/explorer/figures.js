@@ -3,19 +3,19 @@
 const Figures = (() => {
   const { h, button, save, visible } = Page;
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  /** Okabe and Ito's colours, without the yellow that white swallows; black is what the page's text is. */
-  const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
-  const LIGHTER = ["#4DA3DB", "#F28A3C", "#2FC79A", "#E3A3C8", "#F0BC4A", "#8CCBF0"];
-  const colours = () => (dark.matches ? LIGHTER : COLOURS);
+  /** A colour of the page, as explorer.css has it for light and dark. */
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const colours = () => [0, 1, 2, 3, 4, 5].map((i) => colour(`language-${i}`));
+  const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"];
   /** Line of each state of a checkpoint, as in the paper's Figure 2. */
   const DASHES = { "base": [2, 2], "fine-tuned": [1, 0], "zero-shot": [6, 3], "untrained": [6, 2, 1, 2] };
 
   function config(width) {
-    const ink = dark.matches ? "#e6e6e6" : "#1b1b1b";
-    const faint = dark.matches ? "#444" : "#ddd";
+    const ink = colour("ink");
+    const faint = colour("grid");
     const font = getComputedStyle(document.body).fontFamily;
     return {
-      background: dark.matches ? "#161616" : "#ffffff", font,
+      background: colour("paper"), font,
       axis: { labelColor: ink, titleColor: ink, gridColor: faint, domainColor: ink, tickColor: ink },
       legend: {
         labelColor: ink, titleColor: ink, labelLimit: 320, symbolStrokeColor: ink, symbolOpacity: 1, orient: "bottom",
@@ -28,6 +28,9 @@ const Figures = (() => {
 
   /** Colours of some names: the first few of the palette, then again with the next ones. */
   const scale = (names) => ({ domain: names, range: names.map((_, i) => colours()[i % colours().length]) });
+
+  /** Shapes of some names, so that colours need not be told apart, or come again. */
+  const shapes = (names) => ({ domain: names, range: names.map((_, i) => SHAPES[(i + Math.floor(i / 6)) % SHAPES.length]) });
 
   const dashes = (states) => ({ domain: states, range: states.map((state) => DASHES[state]) });
 
@@ -56,5 +59,5 @@ const Figures = (() => {
     return made;
   }
 
-  return { figure, scale, dashes, colours, dark };
+  return { figure, scale, shapes, dashes, colours, dark };
 })();

@@ -1,7 +1,7 @@
 "use strict";
 /** Where the occurrences of a word or of a concept are in each layer, of one checkpoint and beside it of another. */
 const Follow = (() => {
-  const { h, choice, table, word, link, percent } = Page;
+  const { h, choice, table, word, link, percent, isolated, status } = Page;
   const kept = 8;
   const OTHERS = -1;
   let study = null;
@@ -11,7 +11,7 @@ const Follow = (() => {
     const names = study.checkpoints.map((one) => one.name);
     const languages = Clusters.languagesOf(state.selection);
     const set = (name) => (value) => State.change({ [name]: value });
-    const input = h("input", { type: "search", name: "word", value: state.word ?? "", list: "words",
+    const input = h("input", { type: "search", name: "word", value: state.word ?? "",
       onchange: (e) => State.change({ word: e.target.value || null }) });
     return [
       Concepts.place(state),
@@ -32,7 +32,7 @@ const Follow = (() => {
       const of = languages.length > 1 ? languages.indexOf(state.word_language) : -1;
       const wanted = new Set(forms.flatMap((form, i) => (form === state.word && (of < 0 || held.text.form_language[i] === of) ? [i] : [])));
       held.text.word.forEach((w, token) => { if (wanted.has(w)) tokens.push(token); });
-      return { tokens, told: `«${state.word}»`, near: tokens.length ? [] : like(forms, state.word) };
+      return { tokens, told: `«${isolated(state.word)}»`, near: tokens.length ? [] : like(forms, state.word) };
     }
     if (state.concept === null || state.concept === undefined) return { tokens, told: null, near: [] };
     held.concept.forEach((concept, token) => { if (concept === state.concept) tokens.push(token); });
@@ -50,7 +50,7 @@ const Follow = (() => {
       const counts = new Map();
       for (const token of tokens) {
         const concept = one.concept[token];
-        if (concept !== Clusters.NONE) counts.set(concept, (counts.get(concept) ?? 0) + 1);
+        if (concept !== one.k) counts.set(concept, (counts.get(concept) ?? 0) + 1);
       }
       return [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
     });
@@ -66,7 +66,7 @@ const Follow = (() => {
     for (const token of tokens) {
       for (let i = 0; i + 1 < layers.length; i++) {
         const ends = [held[i].concept[token], held[i + 1].concept[token]];
-        if (ends.includes(Clusters.NONE)) continue;
+        if (ends.some((concept, j) => concept === held[i + j].k)) continue;
         const [from, to] = ends.map((concept, j) => (top[i + j].has(concept) ? concept : OTHERS));
         const key = `${i}/${from}/${to}`;
         const old = links.get(key) ?? { i, i2: i + 1, y: at.get(`${i}/${from}`), y2: at.get(`${i + 1}/${to}`), count: 0 };
@@ -77,7 +77,6 @@ const Follow = (() => {
     return { layers, nodes, links: [...links.values()], rows };
   }
 
-  const isolated = (text) => `\u2068${Page.visible(text)}\u2069`;
   const named = (held, { concept, concepts }) => (concept === OTHERS ? `${concepts} more concepts`
     : `${concept}: ${held.concepts[concept].words.slice(0, 3).map(([w]) => isolated(held.text.forms[w])).join(" ")}`);
 
@@ -92,7 +91,7 @@ const Follow = (() => {
     return {
       width: step * layers.length, height: Math.max(120, (most + 1) * 34),
       layer: [
-        { data: { values: links }, mark: { type: "rule", color: Figures.colours()[5], opacity: 0.6 },
+        { data: { values: links }, mark: { type: "rule", color: Figures.colours()[0], opacity: 0.55 },
           encoding: { x, x2: { field: "i2" }, y, y2: { field: "y2" }, strokeWidth: sized([0.5, 16]),
             tooltip: [{ field: "count", title: "occurrences" }] } },
         { data: { values: nodes }, mark: { type: "point", filled: true, opacity: 1, color: Figures.colours()[0], cursor: "pointer" },
@@ -127,14 +126,14 @@ const Follow = (() => {
 
   async function results(state, width) {
     const found = await followed(state);
-    if (!found.told) return [h("p", { role: "status" }, "Write a word, or open a concept and follow it from there.")];
+    if (!found.told) return [status("Write a word, or open a concept and follow it from there.")];
     if (!found.tokens.length) {
-      return [h("p", { role: "status" }, "No occurrence of ", word(found.told), ` was selected in ${state.selection}.`),
+      return [status("No occurrence of ", word(state.word), ` was selected in ${state.selection}.`),
         found.near.length ? h("p", {}, "Others that begin so: ", found.near.flatMap((near) => [link({ word: near }, word(near)), " "])) : null];
     }
     const names = [state.checkpoint, state.beside].filter((name, i, all) => name && all.indexOf(name) === i);
     const panels = await Promise.all(names.map((name) => panel(name, state, found, width)));
-    return [h("p", { role: "status" }, `${found.tokens.length} occurrences of `, word(found.told)), ...panels.flat()];
+    return [status(`${found.tokens.length} occurrences of ${found.told}`), ...panels.flat()];
   }
 
   return { begin, controls, results };

@@ -1,9 +1,7 @@
 "use strict";
 /** Concepts of a layer in two dimensions, by their centroids. */
 const ConceptMap = (() => {
-  const { h, choice, link, word } = Page;
-
-  const isolated = (text) => `\u2068${Page.visible(text)}\u2069`;
+  const { h, choice, link, word, isolated, status } = Page;
 
   function controls(state) {
     const languages = Clusters.languagesOf(state.selection);
@@ -19,7 +17,7 @@ const ConceptMap = (() => {
 
   function spec(rows, coloured, title, width, chosen) {
     const names = [...new Set(rows.map((row) => row.group))].sort();
-    const colour = coloured === "share"
+    const colour = coloured === "nothing" ? { value: Figures.colours()[0] } : coloured === "share"
       ? { field: "share", type: "quantitative", title, scale: { domain: [0, 1], scheme: "blueorange" }, legend: { format: "%" } }
       : { field: "group", type: "nominal", title, scale: Figures.scale(names) };
     const axis = { axis: null, scale: { zero: false, nice: false } };
@@ -32,7 +30,7 @@ const ConceptMap = (() => {
         color: colour,
         stroke: { condition: { test: `datum.concept === ${chosen ?? -1}`, value: Figures.dark.matches ? "white" : "black" }, value: null },
         strokeWidth: { value: 2 },
-        tooltip: [{ field: "concept" }, { field: "words" }, { field: "tokens" }, { field: "told", title }],
+        tooltip: [{ field: "concept" }, { field: "words" }, { field: "tokens" }, ...(title === null ? [] : [{ field: "told", title }])],
       },
     };
   }
@@ -54,13 +52,14 @@ const ConceptMap = (() => {
         words: one.words.slice(0, 6).map(([w]) => isolated(held.text.forms[w])).join(" "),
       };
     });
-    const title = byShare ? `share of ${languages[0]}` : mixed ? "" : `to ${target}`;
+    const title = byShare ? `share of ${languages[0]}` : mixed ? "" : list.counts ? `to ${target}` : null;
+    const coloured = byShare ? "share" : mixed || list.counts ? "group" : "nothing";
     const caption = `Concepts of ${state.selection}, layer ${state.layer} of ${state.checkpoint}: centroids laid out by t-SNE, near ones near.`;
     const figure = await Figures.figure(caption, "map", `${caption} ${rows.length} concepts; the table of concepts says the same in words.`,
-      spec(rows, byShare ? "share" : "group", title, width, state.concept), (datum) => datum.concept >= 0 && State.change({ concept: datum.concept }));
+      spec(rows, coloured, title, width, state.concept), (datum) => datum.concept >= 0 && State.change({ concept: datum.concept }));
     const found = list.rows.find((one) => one.concept === state.concept);
     return [
-      h("p", { role: "status" }, `${rows.length} concepts`), figure,
+      status(`${rows.length} concepts`), figure,
       found ? h("section", { class: "chosen" }, h("h2", {}, link({ view: "concepts" }, `Concept ${found.concept}`)),
         Concepts.cloud(found, held, languages)) : h("p", {}, "Choose a point to read its words."),
       found ? null : h("p", {}, "Largest: ", list.rows.sort((a, b) => b.tokens - a.tokens).slice(0, 5).flatMap((one) => [

@@ -2,11 +2,15 @@
 /** Pieces of the page. Text of corpora, labels and models enters it as text nodes alone, never as markup. */
 const Page = (() => {
   /** Controls and marks that change what is around them, and would not be seen; joiners are letters' business. */
-  const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/gu;
+  const HIDDEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u180e\\u200b\\u200e\\u200f"
+    + "\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb\\u{e0000}-\\u{e0fff}]", "gu");
   const named = (mark) => `⟨U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 
   /** Text with its hidden marks spelled out. */
   const visible = (text) => String(text).replace(HIDDEN, named);
+
+  /** Visible text that keeps its direction to itself, for places that take no elements, such as figures. */
+  const isolated = (text) => `\u2068${visible(text)}\u2069`;
 
   /** An element with attributes, listeners (onclick: ...) and children; strings become text. */
   function h(tag, attributes = {}, ...children) {
@@ -70,15 +74,17 @@ const Page = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   }
 
-  /** A cell of CSV: quoted where needed, and never a formula of a spreadsheet. */
+  /** A cell of CSV: text is quoted, whatever separates cells, and never a formula of a spreadsheet. */
   function cell(value) {
-    const text = value === null || value === undefined || Number.isNaN(value) ? "" : String(value);
-    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+    if (value === null || value === undefined || Number.isNaN(value)) return "";
+    if (typeof value !== "string") return String(value);
+    const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+    return `"${safe.replaceAll('"', '""')}"`;
   }
 
+  /** A table as CSV; the mark at its beginning tells spreadsheets that it is UTF-8. */
   const csv = (columns, rows) =>
-    [columns, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+    `\ufeff${[columns, ...rows].map((row) => row.map(cell).join(",")).join("\r\n")}\r\n`;
 
   const button = (label, onclick) => h("button", { type: "button", onclick }, label);
 
@@ -98,8 +104,7 @@ const Page = (() => {
         ? button(`Show all ${rows.length}`, () => fill(rows.length)) : "");
     };
     fill(most);
-    const head = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.number ? "number" : null },
-      column.sort ? h("a", { href: column.sort }, column.name) : column.name)));
+    const head = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.number ? "number" : null }, column.name)));
     const values = () => csv(columns.map((column) => column.name), rows.map((row) => columns.map((c) => c.value(row))));
     return h("section", { class: "table" },
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
@@ -109,5 +114,14 @@ const Page = (() => {
 
   const percent = (value) => (Number.isNaN(value) || value === null ? "–" : `${(100 * value).toFixed(1)} %`);
 
-  return { visible, h, word, link, choice, several, slider, save, csv, button, table, percent };
+  /** What is said of a result to those who see it and, by the shell, to those who hear the page. */
+  const status = (...told) => h("p", { class: "status" }, ...told);
+
+  /** Pairs of words, of which the first are shown. */
+  const pairs = (found, most = 20) => [
+    found.slice(0, most).flatMap(([a, b], i) => [i ? "; " : "", word(a), " – ", word(b)]),
+    found.length > most ? ` and ${found.length - most} more` : null,
+  ];
+
+  return { visible, isolated, h, word, link, choice, several, slider, save, button, table, percent, status, pairs };
 })();

@@ -47,8 +47,6 @@ const Scores = (() => {
     return found;
   }
 
-  const key = (one, other) => one * 65536 + other;
-
   /**
    * CALIGN of a layer towards one or several targets together, with its parts (engine.calign.score of the union).
    * `towards` holds the counts of each target, `back` those of the other directions.
@@ -58,10 +56,10 @@ const Scores = (() => {
     const mutual = new Set();
     const hubs = new Map();
     towards.forEach((counts, place) => {
-      const reverse = new Set(aligned(back[place], layer, rules).map((one) => key(one.target, one.source)));
+      const reverse = new Set(aligned(back[place], layer, rules).map((one) => one.target * counts.k + one.source));
       for (const { source, target } of aligned(counts, layer, rules)) {
         sources.add(source);
-        if (reverse.has(key(source, target))) mutual.add(source);
+        if (reverse.has(source * counts.k + target)) mutual.add(source);
         const hub = `${place}/${target}`;
         hubs.set(hub, (hubs.get(hub) ?? 0) + 1);
       }

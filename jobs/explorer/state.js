@@ -3,7 +3,7 @@
 const State = (() => {
   let defaults = {};
   const numbers = new Set([
-    "layer", "other_layer", "concept", "n_best", "theta_align", "min_types", "max_size_gap", "theta_overlap",
+    "layer", "other_layer", "concept", "n_best", "theta_align", "min_types", "max_size_gap", "theta_overlap", "min_languages",
   ]);
 
   /** Values that hold unless the address says otherwise. */
@@ -15,10 +15,9 @@ const State = (() => {
     const given = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
     const found = { ...defaults };
     for (const [name, text] of Object.entries(given)) {
-      if (!numbers.has(name)) found[name] = text;
-      else if (text !== "" && Number.isFinite(Number(text))) found[name] = Number(text);
+      const counts = numbers.has(name) && text !== "" && Number.isFinite(Number(text));
+      found[name] = counts ? Number(text) : text; // what is no number is refused by whoever checks the state
     }
-    if (found.min_languages !== "all") found.min_languages = Number(found.min_languages);
     return found;
   }
 

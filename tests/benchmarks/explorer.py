@@ -68,7 +68,7 @@ def empty(opened: Browser, folder: Path) -> float:
     shown = context.new_page()
     started = time.monotonic()
     shown.goto(page.as_uri())
-    shown.wait_for_function("window.vegaEmbed")
+    shown.wait_for_function("() => Boolean(window.vegaEmbed)")
     seconds = time.monotonic() - started
     context.close()
     page.unlink()
