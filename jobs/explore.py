@@ -301,7 +301,7 @@ def _curves(study: Study, tree: xr.DataTree, measure: str, curves: list[_Curve])
     for curve in curves:
         of = scores.sel(curve.where).sortby("layer")
         of = of.isel(layer=np.flatnonzero(of[measure].notnull().values))
-        values: dict[str, Any] = {str(name): _numbers(values) for name, values in of.data_vars.items()}
+        values: dict[str, Any] = {name: _numbers(of[name]) for name in sorted(map(str, of.data_vars))}
         values |= {"low": None, "high": None, "null": None}
         if drawn is not None:
             band = drawn.sel(curve.where).sel(layer=of.layer)

@@ -244,6 +244,40 @@ def test_concepts__sort_by_alignment_purity_and_overlap(page: Opened, explored: 
     assert "de" in (shown.locator(".mix").first.get_attribute("aria-label") or "")
 
 
+def test_verdicts__follow_the_rules(page: Opened, explored: SmallStudy) -> None:
+    study, layout, _ = loaded(explored)
+    mixed = store.load(layout.language_count("base", "encoder", 7, "de+en"), LANGUAGE_COUNT).compute()
+    units = mixed.language_count.sel(unit="type").values[1]
+    over = colap.overlapping(mixed, **study.metrics.overlap | {"unit": "type"})[1]
+    for concept in np.flatnonzero(units.sum(axis=1)).tolist():
+        where = {"selection": "de%2Ben", "layer": 2, "concept": concept, "overlap_unit": "type"}
+        shown = page.show(view="concepts", checkpoint="base", **where)
+        told = shown.locator(".overlap").text_content() or ""
+        assert told.startswith("Overlaps" if over[concept] else "Does not overlap")
+        assert told.count("✓") == int((units[concept] >= 0.3 * units[concept].sum() - 1e-9).sum())
+    counts = store.load(layout.aligned_types("base", "encoder", 7, "de", "en"), ALIGNED_TYPES).compute()
+    loose = {"theta_align": 0.3, "min_types": 0, "max_size_gap": 0.3, "size_rule": "source"}
+    pairs = calign.aligned(counts, **study.metrics.alignment | loose)[1]
+    for concept in range(7):
+        page.show(view="concepts", checkpoint="base", selection="de", layer=2, concept=concept, target="en", **loose)
+        rows = page.rows("Nearest concepts of en")
+        assert {int(row[0].split()[1]) for row in rows if row[2] == "yes"} == set(
+            np.flatnonzero(pairs[concept]).tolist()
+        )
+        for row in rows:
+            gap = float(row[4].split("(")[0].split(",")[1].removesuffix(" % "))
+            assert ("✓" in row[4]) == (gap <= 30.0)
+
+
+def test_search__finds_other_layers(page: Opened, explored: SmallStudy) -> None:
+    _, layout, _ = loaded(explored)
+    concepts, labels = _concepts(layout, "base", "encoder", "de")
+    shown = page.show(view="concepts", checkpoint="base", selection="de", layer=2, search="kat")
+    at = concepts.word.values == "kater"
+    expected = ", ".join(f"layer {layer}: {len(np.unique(labels[layer][at]))}" for layer in (0, 3))
+    assert shown.get_by_text("In other layers").text_content() == f"In other layers: {expected}."
+
+
 def test_compare__languages_checkpoints_and_stacks(page: Opened, explored: SmallStudy) -> None:
     study, layout, _ = loaded(explored)
     shown = page.show(view="compare", checkpoint="base", other_checkpoint="base", selection="de", other_selection="en",
@@ -283,6 +317,12 @@ def test_compare__encoder_and_decoder(chromium: Browser, stacked: SmallStudy) ->
     page.drawn()
     shown = page.show(view="curves", stack="encoder-decoder")
     assert shown.locator("figure svg").count() == 1  # no COLAP between two stacks
+    shown = page.show(view="concepts", stack="decoder", layer=3, selection="de@de-en", concept=0)
+    shown.get_by_label("Stack").select_option("encoder")  # which has no layer 3
+    page.drawn()
+    assert shown.locator("select[name=layer]").input_value() == "2"
+    for view in ("curves", "follow", "map"):
+        assert page.show(view=view, stack="decoder", word="der").locator("figure svg").count() >= 1
     assert page.errors == []
     page.close()
 

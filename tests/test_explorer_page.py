@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from jobs import explore
 from tests.benchmarks import explorer as benchmark
 from tests.browser import Opened
 from tests.explored import a_browser, a_page, a_study  # noqa: F401  (fixtures)
-from tests.small_study import SmallStudy
+from tests.small_study import SmallStudy, call
 
 
 def test_labels_and_hostile_words__show_as_text(page: Opened) -> None:
@@ -78,6 +79,58 @@ def test_links_and_downloads(page: Opened) -> None:
     page.drawn()
     assert shown.url == link
     assert shown.locator("input[name='θ_A']").input_value() == "0.7"
+
+
+def test_thresholds__stay_from_view_to_view(page: Opened) -> None:
+    shown = page.show(view="curves")
+    shown.locator("input[name='θ_A']").press("ArrowRight")
+    page.drawn()
+    shown.get_by_role("link", name="Concepts").click()
+    page.drawn()
+    assert shown.locator("input[name='θ_A']").input_value() == "0.51"
+    shown.get_by_label("Word, label or number").fill("kat")
+    page.drawn()
+    shown.get_by_role("link", name="Map").click()
+    page.drawn()
+    assert "search=kat" in shown.url
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("n_best=999", "n_best 999; this study has 1 to 20"),
+        ("theta_align=-1", "theta_align -1; this study has 0.3 to 1"),
+        ("theta_align=x", "theta_align x; this study has 0.3 to 1"),
+        ("min_languages=9", "min_languages 9; this study has 2, 3, all"),
+        ("comparison=equal", "comparison equal; this study has at_least, more_than"),
+        ("view=concepts&layer=abc", "layer abc; this study has 0, 2, 3"),
+        ("view=compare&other_selection=it", "other_selection it; this study has en, de, fr, ar, de+en, de+en+fr"),
+        ("view=%3Cb%3E", "view <b>; this study has curves, concepts, compare, follow, map"),
+    ],
+)
+def test_values_that_are_none__are_told(page: Opened, given: str, told: str) -> None:
+    page.page.goto(f"{page.index}#{given}")
+    assert page.page.get_by_role("alert").text_content() == f"The link names {told}. Show its curves"
+
+
+def test_cells__are_no_formulas(page: Opened) -> None:
+    shown = page.show(view="curves")
+    cells = ["=1+1", "-2", 'a"b', "x;=1", 3, None]
+    text = shown.evaluate("cells => Page.csv(['name'], cells.map(cell => [cell]))", cells)
+    assert text == '\ufeff"name"\r\n"\'=1+1"\r\n"\'-2"\r\n"a""b"\r\n"x;=1"\r\n3\r\n\r\n'
+
+
+def test_a_report__leaves_nothing_of_one_before(explored: SmallStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = explored.directory / "report" / "explorer"
+    old = folder / "data" / "text" / "it" / "0.js"
+    old.parent.mkdir(parents=True)
+    old.write_text("sentences of a language that is no more")
+    monkeypatch.setattr("jobs.report.figures", lambda *_: [])
+    bundle = (folder / "vega.js").stat().st_mtime_ns
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path != old}
+    assert call(monkeypatch, "report", explored.file) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert (folder / "vega.js").stat().st_mtime_ns == bundle  # which takes seconds to make
 
 
 def test_bad_links_and_missing_files__are_told(
@@ -153,20 +206,14 @@ def test_contrast__is_enough_in_light_and_dark(chromium: Browser, explored: Smal
         page = Opened(chromium, explored.directory / "report" / "explorer", color_scheme=scheme)
         shown = page.show(view="curves")
         names = ["--paper", "--soft", "--ink", "--faint", "--link", "--good", "--bad", "--mark"]
+        names += [f"--language-{i}" for i in range(6)]
         found = shown.evaluate(
             "names => names.map(name => getComputedStyle(document.documentElement).getPropertyValue(name).trim())",
             names,
         )
-        paper, soft, ink, faint, link, good, bad, mark = found
-        for front, back in (
-            (ink, paper),
-            (ink, soft),
-            (faint, paper),
-            (link, paper),
-            (good, paper),
-            (bad, paper),
-            (ink, mark),
-        ):
+        paper, soft, ink, faint, link, good, bad, mark, *languages = found
+        on_paper = [(front, paper) for front in (ink, faint, link, good, bad, *languages)]
+        for front, back in (*on_paper, (ink, soft), (ink, mark)):
             assert _contrast(front, back) >= 4.5, (scheme, front, back)
         page.close()
 
@@ -182,5 +229,6 @@ def test_first_view__asks_for_little_and_its_benchmark_runs(chromium: Browser, e
 
 def test_packs__are_the_same_every_time_and_small() -> None:
     values = {"name": "θ", "numbers": np.arange(10, dtype=np.uint16), "few": np.zeros(0, np.float32)}
-    assert explore.packed(values) == explore.packed(dict(values))
+    made = {time.sleep(seconds) or explore.packed(values) for seconds in (0, 1.1)}  # gzip knows seconds
+    assert len(made) == 1
     assert len(explore.packed({"zeros": np.zeros(10**6, np.uint32)})) < 5000

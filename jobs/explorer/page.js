@@ -123,5 +123,5 @@ const Page = (() => {
     found.length > most ? ` and ${found.length - most} more` : null,
   ];
 
-  return { visible, isolated, h, word, link, choice, several, slider, save, button, table, percent, status, pairs };
+  return { visible, isolated, h, word, link, choice, several, slider, save, csv, button, table, percent, status, pairs };
 })();
