@@ -16,6 +16,7 @@ from jobs.selections import concepts_name
 from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY
+from schemas.results import PROPERTIES_OF_PART
 from tests.browser import Opened
 from tests.explored import a_browser, a_page, a_study, a_study_of_stacks, loaded  # noqa: F401  (fixtures)
 from tests.small_study import SmallStudy
@@ -201,6 +202,9 @@ def test_concepts__are_found_and_described(page: Opened, explored: SmallStudy) -
     held = Counter(words[labels[2] == concept].tolist())
     assert article.locator(".cloud a").all_text_contents() == [word for word, _ in sorted(
         held.items(), key=lambda pair: (-pair[1], words.tolist().index(pair[0])))]  # fmt: skip
+    shared = store.read(layout.properties("tuned", "encoder", "de"), PROPERTIES_OF_PART).sel(layer=2)
+    share = float(shared.share.isel(concept=concept).max())
+    assert f"{_percent(share)} of its tokens share" in (article.text_content() or "")
     sentences = study_lines(explored, "de")
     for item in article.locator(".sentences li").all():
         assert item.locator("mark").text_content() in held
@@ -350,11 +354,15 @@ def test_follow__counts_occurrences_by_layer(page: Opened, explored: SmallStudy)
 
 
 def test_map__has_a_point_for_each_concept(page: Opened, explored: SmallStudy) -> None:
-    _, layout, _ = loaded(explored)
+    study, layout, _ = loaded(explored)
     _, labels = _concepts(layout, "base", "encoder", "de")
     shown = page.show(view="map", checkpoint="base", selection="de", layer=2)
     points = shown.locator("figure svg .mark-symbol.role-mark path")
-    assert points.count() == len(np.unique(labels[2]))
+    counts = store.load(layout.aligned_types("base", "encoder", 7, "de", "en"), ALIGNED_TYPES).compute()
+    aligned = calign.aligned(counts, **study.metrics.alignment)[1].any(axis=1)[np.unique(labels[2])]
+    fills = Counter(points.evaluate_all("found => found.map(one => one.getAttribute('fill'))"))
+    assert sorted(fills.values()) == sorted(Counter(aligned.tolist()).values())
+    assert shown.evaluate("Figures.colours()[0]") in fills
     points.first.click(force=True)
     page.drawn()
     assert "concept=" in shown.url

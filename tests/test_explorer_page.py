@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import time
 from pathlib import Path
 
@@ -225,6 +226,13 @@ def test_first_view__asks_for_little_and_its_benchmark_runs(chromium: Browser, e
     assert benchmark.empty(chromium, folder) > 0
     assert len(benchmark.moved(chromium, folder)) == 2
     assert not (folder / "empty.html").exists()
+
+
+def test_readme__shows_pictures_that_are_there() -> None:
+    root = Path(__file__).parents[1]
+    names = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (root / "README.md").read_text())
+    assert len(names) >= 2
+    assert [name for name in names if not (root / name).is_file()] == []
 
 
 def test_packs__are_the_same_every_time_and_small() -> None:

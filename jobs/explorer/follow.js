@@ -77,7 +77,7 @@ const Follow = (() => {
     return { layers, nodes, links: [...links.values()], rows };
   }
 
-  const named = (held, { concept, concepts }) => (concept === OTHERS ? `${concepts} more concepts`
+  const named = (held, { concept, concepts }) => (concept === OTHERS ? `${concepts} more concept${concepts > 1 ? "s" : ""}`
     : `${concept}: ${held.concepts[concept].words.slice(0, 3).map(([w]) => isolated(held.text.forms[w])).join(" ")}`);
 
   function spec({ layers, nodes, links }, tokens, width) {
