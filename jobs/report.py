@@ -11,6 +11,7 @@ import numpy as np
 import typer
 import xarray as xr
 from matplotlib.figure import Figure
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from engine import colap, paths, results, store
 from engine.concepts import chosen_concepts
@@ -24,7 +25,7 @@ from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label import Concept
 from jobs.layout import Layout
 from jobs.panels import properties_figure, sweep_figure, uncertainty_figure
-from jobs.progress import out, print_json
+from jobs.progress import err, out, print_json
 from jobs.selections import concepts_name, selections
 from jobs.show import aligned_pairs
 from jobs.sides import check_known
@@ -76,7 +77,11 @@ def write_report(
         written += _write_figure(name, draw(), folder)
         lines.append(f"![{caption}](figures/{name}.png)\n\n{caption}\n")
     lines.append("The explorer, where thresholds can be moved and concepts read: [explorer](explorer/index.html)\n")
-    written += write_explorer(loaded, layout, tree, paths.join(folder, "explorer"))
+    with Progress("explorer", MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True) as shown:
+        task = shown.add_task("", total=None)
+        for path in write_explorer(loaded, layout, tree, paths.join(folder, "explorer")):
+            written.append(path)
+            shown.advance(task)
     page = paths.join(folder, "report.md")
     paths.write_text(page, "\n".join(lines))
     if as_json:
