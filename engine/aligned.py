@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine import backend
 from engine.kernels import counting
-from engine.lexicon import fold
+from engine.lexicon import distinct, fold
 from schemas.counts import ALIGNED_TYPES, RANKS
 from schemas.errors import InputError
 
@@ -160,12 +160,13 @@ def numbered(
     InputError
         The dictionary translates the other way, or knows none of the words.
     """
-    source, target = (fold(spelled(side, words), dictionary.attrs["fold"]) for side in (source, target))
-    _check_direction(source, target, dictionary)
+    forms, numbers = zip(*(distinct(side) for side in (source, target)), strict=True)
+    ours, theirs = (fold(spelled(np.array(side, object), words), dictionary.attrs["fold"]) for side in forms)
+    _check_direction(ours, theirs, dictionary)
     found = ranks(dictionary, **rules)
     kept = found < NEVER
-    one, n_source = _numbered(source, dictionary.source_form.values)
-    other, n_target = _numbered(target, dictionary.target_form.values)
+    one, n_source = _numbered(ours, dictionary.source_form.values)
+    other, n_target = _numbered(theirs, dictionary.target_form.values)
     for side in ("source", "target"):  # sparse rows are made of them unchecked
         types, forms = dictionary[f"{side}_type"].values, dictionary.sizes[side]
         if types.size and not (types.min() >= 0 and types.max() < forms):
@@ -174,7 +175,7 @@ def numbered(
                 f"types from 0 to {forms - 1}, so make it again"
             )
     entries = dictionary.source_type.values[kept], dictionary.target_type.values[kept], found[kept]
-    return Words(one, other, n_source, n_target, entries, unit)
+    return Words(one[numbers[0]], other[numbers[1]], n_source, n_target, entries, unit)
 
 
 def counted(

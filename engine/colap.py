@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engine.kernels import counting
 from engine.kernels.fractions import at_least, more_than
+from engine.lexicon import distinct
 from schemas.counts import LANGUAGE_COUNT
 
 UNITS = ("token", "type")
@@ -29,12 +30,10 @@ def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], k: int
     -------
     LANGUAGE_COUNT dataset (layer, concept, language, unit).
     """
-    columns = np.asarray(concepts.language.values, np.int64)
+    columns = concepts.language.values
     names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
     # the same spelling in two languages is two types
-    table: dict[tuple[int, str], int] = {}
-    pairs = zip(columns.tolist(), concepts.word.values.tolist(), strict=True)
-    types = np.fromiter((table.setdefault(pair, len(table)) for pair in pairs), np.int64, len(columns))
+    _, types = distinct(concepts.word.values, columns)
     counted = [counting.language_count(layer, types, columns, k, len(names)) for layer in of_tokens]
     return LANGUAGE_COUNT.create(
         {

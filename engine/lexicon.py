@@ -26,6 +26,36 @@ ROUNDING = 0.51e-7
 """Half a unit of the last of Moses' seven decimals, and a little: what differs by no more is the same probability."""
 
 
+_BLOCK = 1 << 16
+"""Words that are Python strings at once: one takes some 60 bytes, where arrays of strings hold 16."""
+
+
+def distinct(words: NDArray[Any], groups: NDArray[np.integer] | None = None) -> tuple[list[Any], NDArray[np.int32]]:
+    """Distinct words, in the order in which they come first, and the number of each word among them.
+
+    Parameters
+    ----------
+    words
+        (word) strings, in an array of any kind.
+    groups
+        (word) where given, words of different groups are different, and what is distinct are pairs (group, word).
+
+    Examples
+    --------
+    >>> distinct(np.array(["b", "a", "b"])), distinct(np.array(["b", "b"]), np.array([0, 1]))[0]
+    ((['b', 'a'], array([0, 1, 0], dtype=int32)), [(0, 'b'), (1, 'b')])
+    """
+    table: dict[Any, int] = {}
+    numbers = np.empty(len(words), np.int32)
+    for start in range(0, len(words), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        block: Iterable[Any] = words[part].tolist()
+        if groups is not None:
+            block = zip(groups[part].tolist(), block, strict=True)
+        numbers[part] = [table.setdefault(one, len(table)) for one in block]
+    return [*table], numbers
+
+
 def fold(words: Forms, rules: Iterable[str]) -> NDArray[np.object_]:
     """Words without the differences that some rules fold.
 

@@ -19,7 +19,7 @@ from engine.aligned import NEVER, ranks, spelled
 from engine.concepts import chosen_concepts, chosen_runs
 from engine.flat import flat
 from engine.kernels.fractions import at_least
-from engine.lexicon import fold
+from engine.lexicon import distinct, fold
 from engine.text import some_sentences
 from jobs import label
 from jobs.layout import Layout
@@ -206,11 +206,9 @@ def _words(study: Study, layout: Layout, name: str) -> dict[str, Any]:
     concepts = store.load(path, CONCEPTS)
     with store.undamaged(path):
         order = np.array([languages_of(name).index(str(one)) for one in np.atleast_1d(concepts.attrs["languages"])])
-        languages, words = order[concepts.language.values], concepts.word.values.tolist()
-        table: dict[tuple[int, str], int] = {}
-        numbers = [table.setdefault(pair, len(table)) for pair in zip(languages.tolist(), words, strict=True)]
+        table, numbers = distinct(concepts.word.values, order[concepts.language.values])
         found = {
-            "word": _smallest(np.asarray(numbers, np.int64)),
+            "word": _smallest(numbers),
             "sentence": _smallest(concepts.sentence.values),
             "position": _smallest(concepts.position.values),
         }

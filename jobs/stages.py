@@ -334,8 +334,9 @@ def _counts(context: Context, text: Text) -> Stage:
         nbytes += len(directions) * layers * k**2 * study.metrics.n_ranks // 16  # almost all are zero
     cells = max(study.concepts.ks) ** 2 * study.metrics.n_ranks
     keys = tuple(Key("counts", part) for part in parts)
-    selected = _counted_together(study, text) * (40 + 4 * layers)  # concepts of every layer, types, sorting
-    dictionary = max(text.tokens[s] + text.tokens[t] for s, t in study.pairs) * _TRANSLATIONS
+    selected = _counted_together(study, text) * (64 + 4 * layers)  # words, concepts of every layer, types, sorting
+    entries = (min(text.tokens[s] + text.tokens[t], text.types[s] * text.types[t]) for s, t in study.pairs)
+    dictionary = max(entries) * _TRANSLATIONS
     return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + dictionary + TEXT_BLOCKS)
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from engine.lexicon import best, count_words, fold, folded, lexical_table, ranked, totals
+from engine.lexicon import best, count_words, distinct, fold, folded, lexical_table, ranked, totals
 from schemas.links import FOLDS
 from tests.oracles.lexicon import moses_rows
 
@@ -189,3 +189,16 @@ def test_totals__are_what_counts_were_divided_by(drawn: Any) -> None:
     assert totals(whole).tolist() == [expected[form] for form in whole.source_form.values.tolist()]
     assert not totals(whole.assign(count=whole["count"] * 0)).any()
     assert not totals(whole.assign(probability=whole.probability * 0.97 + 1e-6)).any()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "a", "b", "ä", "a" * 40]), st.integers(0, 2))), st.integers(1, 5))
+def test_distinct__is_a_loop_in_blocks(tokens: list[tuple[str, int]], block: int) -> None:
+    words = np.array([word for word, _ in tokens], np.dtypes.StringDType())
+    groups = np.array([group for _, group in tokens], np.int8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.lexicon._BLOCK", block)
+        alone, together = distinct(words), distinct(words, groups)
+    assert alone[0] == list(dict.fromkeys(word for word, _ in tokens))
+    assert [alone[0][number] for number in alone[1]] == [word for word, _ in tokens]
+    assert together[0] == list(dict.fromkeys((group, word) for word, group in tokens))
+    assert [together[0][number] for number in together[1]] == [(group, word) for word, group in tokens]

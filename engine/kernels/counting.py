@@ -126,9 +126,15 @@ def language_count(
 ) -> NDArray[np.int64]:
     """Tokens and types of each language in each concept, (concept, language, unit) with units token, type."""
     kept = concepts >= 0
-    cell = concepts[kept].astype(np.int64) * n_languages + languages[kept]
-    tokens = np.bincount(cell, minlength=n_concepts * n_languages)
+    cells = n_concepts * n_languages
+    tokens = np.bincount(concepts[kept].astype(np.int64) * n_languages + languages[kept], minlength=cells)
     n_types = int(types.max(initial=0)) + 1
-    distinct = np.unique(cell * n_types + types[kept]) // n_types  # a type belongs to one language
-    kinds = np.bincount(distinct, minlength=n_concepts * n_languages)
+    language_of = np.zeros(n_types, np.int64)  # a type belongs to one language
+    language_of[types] = languages
+    pairs = concepts[kept].astype(np.int64)  # one array of 8 bytes a token, changed in place: a layer may have many
+    pairs *= n_types
+    pairs += types[kept]
+    pairs.sort()
+    concept, kind = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], n_types)
+    kinds = np.bincount(concept * n_languages + language_of[kind], minlength=cells)
     return np.stack([tokens, kinds], axis=-1).reshape(n_concepts, n_languages, 2)
