@@ -335,6 +335,7 @@ def test_follow__counts_occurrences_by_layer(page: Opened, explored: SmallStudy)
     _, layout, _ = loaded(explored)
     shown = page.show(view="follow", checkpoint="base", beside="tuned", selection="de", layer=2, word="sieht")
     assert shown.locator("figure svg").count() == 2
+    assert shown.locator("figure svg [aria-label*='U+2068'], figure svg[aria-label*='U+2068']").count() == 0
     for checkpoint in ("base", "tuned"):
         concepts, labels = _concepts(layout, checkpoint, "encoder", "de")
         shown.locator("details.numbers summary").nth(["base", "tuned"].index(checkpoint)).click()

@@ -1,7 +1,7 @@
 "use strict";
 /** Figures: what Vega-Lite is asked to draw, in the colours of the page, with a button for each file format. */
 const Figures = (() => {
-  const { h, button, save, visible } = Page;
+  const { h, button, save } = Page;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   /** A colour of the page, as explorer.css has it for light and dark. */
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -26,7 +26,7 @@ const Figures = (() => {
     };
   }
 
-  /** Colours of some names: the first few of the palette, then again with the next ones. */
+  /** Colours of some names: of more than the palette has, the first come again. */
   const scale = (names) => ({ domain: names, range: names.map((_, i) => colours()[i % colours().length]) });
 
   /** Shapes of some names, so that colours need not be told apart, or come again. */
@@ -35,14 +35,14 @@ const Figures = (() => {
   const dashes = (states) => ({ domain: states, range: states.map((state) => DASHES[state]) });
 
   /**
-   * A figure with a caption, download buttons, and a description for those who do not see it. `onselect` gets the
-   * datum of a mark that is clicked.
+   * A figure with a caption, download buttons, and a description for those who do not see it, both as Page shows
+   * text. `onselect` gets the datum of a mark that is clicked.
    */
   async function figure(caption, file, description, spec, onselect) {
     const place = h("div");
     const made = h("figure", {}, h("div", { class: "plot" }, place), h("figcaption", {}, caption));
     const whole = {
-      $schema: "https://vega.github.io/schema/vega-lite/v6.json", description: visible(description),
+      $schema: "https://vega.github.io/schema/vega-lite/v6.json", description,
       autosize: { type: "pad", resize: true }, ...spec,
     };
     const { view } = await vegaEmbed(place, whole, {
