@@ -148,7 +148,7 @@ def _load(key: Key, source: _Source) -> tuple[Any, NDArray[np.int64]]:
             f"{source.path}: layer {key.part[-1]}, token {bad}: the vector is not finite; its shard is missing or "
             "damaged, so make the store again"
         )
-    return backend.to_device(values, backend.array_module()), present
+    return backend.kernels().put(values), present
 
 
 def _assigned(key: Key, part: Part, passes: Any) -> list[tuple[NDArray[Any], ...]]:
@@ -159,7 +159,7 @@ def _assigned(key: Key, part: Part, passes: Any) -> list[tuple[NDArray[Any], ...
     _, found = kmeans.label(key, held, passes)
     labels, squared = found[0]
     distance = np.sqrt(squared)
-    exact = backend.to_host(values, backend.array_module())
+    exact = backend.kernels().fetch(values)
     second = np.concatenate([np.empty(0), *_second(exact, model.centroids, labels)])
     return [(key.start + within, labels, distance, np.maximum(second - distance, 0))]
 

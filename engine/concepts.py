@@ -18,7 +18,7 @@ from engine.checkpoints import Checkpoints
 from engine.kernels.finite import all_finite
 from engine.kernels.lloyd import squared_distances
 from engine.kernels.shards import shard_ranges
-from engine.parts import ROW_BYTES, STATE_BYTES, Layer, Part, Run, Together, fitting, part
+from engine.parts import ROW_BYTES, STATE_BYTES, Layer, Part, Run, Together, fitting, part, room
 from engine.workers.protocol import Workers
 from schemas import study
 from schemas.concepts import CONCEPTS
@@ -162,7 +162,7 @@ def load_rows(key: Key, task: Clustering) -> tuple[Any, NDArray[np.int64]]:
             f"layer {key.part[-1]}, token {bad} of {'+'.join(task.sources)}: the vector is not finite; its shard is "
             "missing or damaged: delete the store and its records, then run again"
         )
-    return backend.to_device(values, backend.array_module()), np.flatnonzero(kept)
+    return backend.kernels().put(values), np.flatnonzero(kept)
 
 
 def cluster(
@@ -199,7 +199,7 @@ def cluster(
         return
     if settings.preset == "reference":  # the published script reads points[:-1]
         task = replace(task, dropped=last_present(task))
-    plan = together(task, runs, workers.memory)
+    plan = together(task, runs, room(workers))
     kept = None if checkpoints is None else Checkpoints(checkpoints)
     shard = min(task.shard_tokens, task.stops[-1])
     for first in range(0, len(layers), plan.layers):
@@ -241,7 +241,7 @@ def _ward(
         ward.check(tokens, task.hidden, workers.memory)
         progress(f"layer {layer}: tree of {tokens} vectors")
         loaded = [load_rows(key, task) for key in keys]
-        rows = np.concatenate([backend.to_host(values, backend.array_module()) for values, _ in loaded])
+        rows = np.concatenate([backend.kernels().fetch(values) for values, _ in loaded])
         exact = rows.astype(np.float64)
         places = np.concatenate([key.start + at for key, (_, at) in zip(keys, loaded, strict=True)])
         numbers = []

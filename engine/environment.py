@@ -76,7 +76,7 @@ def _code() -> str:
     for package in ("schemas", "engine", "jobs"):
         spec = find_spec(package)
         for place in (spec.submodule_search_locations or []) if spec else []:
-            for file in sorted(Path(place).rglob("*.py")):
+            for file in sorted(f for f in Path(place).rglob("*") if f.suffix in (".py", ".cu")):
                 found.update(str(file.relative_to(place)).encode() + file.read_bytes())
     return found.hexdigest()[:12]
 

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from engine import backend, kmeans
 from engine.kernels.lloyd import BLOCK_ROWS
 from engine.kernels.shards import shard_ranges
-from engine.parts import Layer, Run, fitting, part
+from engine.parts import Layer, Run, fitting, part, room
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import BudgetError, InputError
@@ -61,7 +61,7 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     n_jobs
         Threads; None or -1: all cores.
     products
-        `auto` or `float32`: see `engine.backend.products`; changes no result.
+        `auto` or `float32`: see `engine.host.products`; changes no result.
     workers
         Entered workers (`engine.workers`) in place of threads of this process; `memory`, `n_jobs` and `products` are
         then theirs.
@@ -138,7 +138,7 @@ class KMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         runs = [Run(number, self.n_clusters, settings.seed + number) for number in range(settings.restarts)]
         with self._workers() as workers:
             keys, load = _parts(X)
-            plan = fitting(rows, features, X.dtype.itemsize, runs, 1, workers.memory, "the array")
+            plan = fitting(rows, features, X.dtype.itemsize, runs, 1, room(workers), "the array")
             holding = partial(part, load=load, nbytes=PART_BYTES, keep=plan.keep)
             held = workers.hold(holding, keys, plan.nbytes)
             known = kmeans.moments(held, workers)
@@ -263,7 +263,7 @@ def _read(key: Key, X: Any) -> tuple[Any, NDArray[np.int64]]:
     if not np.isfinite(values).all():
         row = key.start + int(np.argmin(np.isfinite(values).all(axis=1)))
         raise InputError(f"row {row} holds NaN or infinity; repair it or leave it out")
-    return backend.to_device(values, backend.array_module()), np.arange(len(values))
+    return backend.kernels().put(values), np.arange(len(values))
 
 
 def _labelled(key: Key, part: Any, passes: Any) -> dict[int, tuple[list[NDArray[np.int32]], float]]:

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from engine import backend, seeding
 from engine.checkpoints import Checkpoints
-from engine.kernels import lloyd
-from engine.kernels.lloyd import State
-from engine.kernels.shards import blocks
-from engine.kernels.sums import Difference, difference
+from engine.kernels.lloyd import Rows, State
+from engine.kernels.sums import Difference
 from engine.parts import Layer, Moments, Part, Run
 from engine.workers.protocol import Held, Workers
 from schemas.errors import InputError
@@ -30,9 +28,6 @@ from schemas.task import Key
 
 LARGEST = 1e15
 """Largest number of a vector whose square, summed up, fits float32."""
-
-MOMENT_ROWS = 1024
-"""Rows that are added up at once; part of the last bits of the moments, which decide when to stop."""
 
 
 @dataclass
@@ -71,16 +66,14 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_prepared", "_prepared_before")}
 
-    def prepared(self, products: Any, xp: Any, *, before: bool = False) -> lloyd.Centroids:
+    def prepared(self, products: Any, *, before: bool = False) -> Any:
         """The centroids in the form of a pass, made once a process; `before`: those of the iteration before."""
         name = "_prepared_before" if before else "_prepared"
         if name not in vars(self):
             exact, older = (self.before, None) if before else (self.centroids, self.before)
             assert exact is not None
-            mean = backend.to_device(self.mean, xp)
-            older = None if older is None else backend.to_device(older, xp)
-            vars(self)[name] = lloyd.Centroids(backend.to_device(exact, xp), older, mean, products, xp=xp)
-        return vars(self)[name]  # type: ignore[no-any-return]
+            vars(self)[name] = backend.kernels().Centroids(exact, older, self.mean, products)
+        return vars(self)[name]
 
 
 @dataclass(frozen=True)
@@ -103,17 +96,9 @@ def moments(held: Held, workers: Workers) -> dict[Layer, Moments]:
 
 
 def _moments(key: Key, part: Part) -> Moments:
-    xp = backend.array_module()
     rows, _ = part.opened()
-    values = rows.values
-    hidden = values.shape[1]
-    found = Moments(0, np.zeros(hidden), np.zeros(hidden), 0.0, str(np.dtype(str(values.dtype))))
-    for at in blocks(len(values), MOMENT_ROWS):
-        exact = backend.to_host(values[at], xp).astype(np.float64)
-        found += Moments(
-            len(exact), exact.sum(axis=0), (exact * exact).sum(axis=0), float(np.abs(exact).max()), found.dtype
-        )
-    return found
+    total, squares, largest = backend.kernels().moments(rows.values)
+    return Moments(len(rows.values), total, squares, largest, str(rows.values.dtype))
 
 
 def fit(
@@ -197,7 +182,7 @@ def _iterate(
     starved: dict[Layer, dict[int, int]] = {}
     for layer, of in active.items():
         for one in of:
-            change: Difference = found[layer][one.run.number]
+            change: Difference = found[layer][one.run.number].host()
             if one.sums is None or one.counts is None:
                 one.sums, one.counts = np.zeros_like(one.centroids), np.zeros(one.run.k, np.int64)
             one.sums[change.concepts] += change.sums
@@ -255,25 +240,25 @@ def _centroids(one: Fit, spare: tuple[NDArray[Any], ...] | None) -> NDArray[np.f
 def sweep(key: Key, part: Part, passes: Mapping[Layer, Pass]) -> dict[int, Difference]:
     """What one iteration changes in the sums of each run, from one part."""
     wanted = passes[key.part]
-    xp = backend.array_module()
     rows, _ = part.opened()
-    before = _known(part, rows, wanted, xp)
+    before = _known(part, rows, wanted)
     old = {number: state.label.copy() for number, state in before.items()}
-    after = _advance(part, rows, wanted, before, xp)
+    after = _advance(part, rows, wanted, before)
     found = {}
     for model in wanted.models:
         labels, now = old.get(model.number), after[model.number].label
-        change = difference(rows.values, None if model.whole else labels, now, model.k, wanted.unit, xp=xp)
+        former = None if model.whole else labels
+        change = backend.kernels().difference(rows.values, former, now, model.k, wanted.unit)
         if model.whole and labels is not None:
             change = replace(change, moved=int((labels != now).sum()))
         found[model.number] = change
     return found
 
 
-def _known(part: Part, rows: lloyd.Rows, wanted: Pass, xp: Any) -> dict[int, State]:
+def _known(part: Part, rows: Rows, wanted: Pass) -> dict[int, State]:
     """States of the centroids before; those that are not remembered are found again."""
-    products = backend.products(xp, wanted.precision)
-    mean = backend.to_device(wanted.mean, xp)
+    kernels = backend.kernels()
+    products = kernels.products(wanted.precision)
     found, lost = {}, []
     for model in wanted.models:
         iteration, state = part.states.pop(model.number, (-1, None))
@@ -281,21 +266,19 @@ def _known(part: Part, rows: lloyd.Rows, wanted: Pass, xp: Any) -> dict[int, Sta
             found[model.number] = state
         elif model.before is not None:
             lost.append(model)
-    runs = [(model.prepared(products, xp, before=True), None) for model in lost]
+    runs = [(model.prepared(products, before=True), None) for model in lost]
     if runs:
-        states = lloyd.advance(rows, mean, runs, products, xp=xp)
+        states = kernels.advance(rows, wanted.mean, runs, products)
         found |= {model.number: state for model, state in zip(lost, states, strict=True)}
     return found
 
 
-def _advance(part: Part, rows: lloyd.Rows, wanted: Pass, before: Mapping[int, State], xp: Any) -> dict[int, State]:
+def _advance(part: Part, rows: Rows, wanted: Pass, before: Mapping[int, State]) -> dict[int, State]:
     """States of the present centroids, which the part remembers."""
-    products = backend.products(xp, wanted.precision)
-    mean = backend.to_device(wanted.mean, xp)
-    # on a device a whole pass costs less than picking out rows
-    known = before if xp is np else {}
-    runs = [(model.prepared(products, xp), known.get(model.number)) for model in wanted.models]
-    states = lloyd.advance(rows, mean, runs, products, xp=xp)
+    kernels = backend.kernels()
+    products = kernels.products(wanted.precision)
+    runs = [(model.prepared(products), before.get(model.number)) for model in wanted.models]
+    states = kernels.advance(rows, wanted.mean, runs, products)
     part.remember(rows)
     for model, state in zip(wanted.models, states, strict=True):
         part.states[model.number] = (model.iteration, state)
@@ -309,14 +292,14 @@ Labels = dict[int, tuple[NDArray[np.int32], NDArray[np.float64]]]
 def label(key: Key, part: Part, passes: Mapping[Layer, Pass]) -> tuple[NDArray[np.int64], Labels]:
     """Places (row) of the vectors in the part, and their labels."""
     wanted = passes[key.part]
-    xp = backend.array_module()
+    kernels = backend.kernels()
     rows, places = part.opened()
     found: Labels = {}
-    after = _advance(part, rows, wanted, _known(part, rows, wanted, xp), xp)
+    after = _advance(part, rows, wanted, _known(part, rows, wanted))
     for model in wanted.models:
         labels = after[model.number].label
-        squared = lloyd.squared_distances(rows.values, backend.to_device(model.centroids, xp), labels, xp=xp)
-        found[model.number] = (backend.to_host(labels, xp), backend.to_host(squared, xp))
+        squared = kernels.squared_distances(rows.values, model.centroids, labels)
+        found[model.number] = (kernels.fetch(labels), kernels.fetch(squared))
         del part.states[model.number]  # its last pass: the memory is that of the runs that follow
     return places, found
 
@@ -341,20 +324,18 @@ def _farthest(
 ) -> dict[int, tuple[NDArray[Any], ...]]:
     """Of each run with empty concepts, the rows of a part that are farthest from their centroids."""
     wanted = passes[key.part]
-    xp = backend.array_module()
+    kernels = backend.kernels()
     rows, _ = part.opened()
-    products = backend.products(xp, wanted.precision)
-    mean = backend.to_device(wanted.mean, xp)
+    products = kernels.products(wanted.precision)
     found = {}
     for model in wanted.models:
         if model.number in starved[key.part]:
             iteration, state = part.states.get(model.number, (-1, None))
             if state is None or iteration != model.iteration:
-                (state,) = lloyd.advance(rows, mean, [(model.prepared(products, xp), None)], products, xp=xp)
+                (state,) = kernels.advance(rows, wanted.mean, [(model.prepared(products), None)], products)
             count = starved[key.part][model.number]
-            exact = backend.to_device(model.centroids, xp)
-            far = lloyd.farthest(rows.values, exact, state.label, count, xp=xp)
-            found[model.number] = tuple(backend.to_host(array, xp) for array in far)
+            far = kernels.farthest(rows.values, model.centroids, state.label, count)
+            found[model.number] = tuple(map(kernels.fetch, far))
     return found
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import backend
 from engine.kernels.lloyd import Rows, State
 from engine.kernels.sums import grid
+from engine.workers.protocol import Workers
 from schemas.errors import BudgetError
 from schemas.task import Key
 
@@ -129,6 +131,13 @@ def fitting(
         f"clustered even if vectors are read again in every pass, and {memory / 2**20:.3g} MiB may be held; raise the "
         "memory, use more workers, or lower the number of concepts"
     )
+
+
+def room(workers: Workers) -> int:
+    """Bytes of parts that workers may hold: where parts lie on devices, at most half of what those have free."""
+    free = [*workers.each(backend.free_memory).values()] or [backend.free_memory()]
+    known = [one for one in free if one is not None]
+    return min(workers.memory, min(known) * len(free) // 2) if known else workers.memory
 
 
 @dataclass

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import backend
-from engine.kernels import lloyd
 from engine.parts import Layer, Moments, Part, Run
 from engine.workers.protocol import Held, Workers
 from schemas.study import Concepts
@@ -147,8 +146,8 @@ def _picked(key: Key, part: Part, wanted: Mapping[Layer, NDArray[np.int64]], sta
     rows, _ = part.opened()
     numbers = wanted[key.part] - starts[key]
     here = numbers[(numbers >= 0) & (numbers < len(rows.values))]
-    xp = backend.array_module()
-    return backend.to_host(rows.values[backend.to_device(here, xp)], xp)
+    kernels = backend.kernels()
+    return kernels.fetch(rows.values[kernels.put(here)])
 
 
 def _stack(above: Any, below: Any) -> Any:
@@ -204,18 +203,16 @@ def _nearest(
 
     What is remembered is compared with the new candidates only.
     """
-    xp = backend.array_module()
-    products = backend.products(xp, precision)
+    xp, kernels = backend.array_module(), backend.kernels()
+    products = kernels.products(precision)
     rows, _ = part.opened()
-    mean = backend.to_device(means[key.part], xp)
+    mean = means[key.part]
     for number, every in candidates[key.part].items():
         label, squared, seen = part.nearest.pop(number, (None, None, 0))
         if seen < len(every):
-            new = backend.to_device(every[seen:], xp)
-            (state,) = lloyd.advance(
-                rows, mean, [(lloyd.Centroids(new, None, mean, products, xp=xp), None)], products, xp=xp
-            )
-            found = lloyd.squared_distances(rows.values, new, state.label, xp=xp)
+            new = every[seen:]
+            (state,) = kernels.advance(rows, mean, [(kernels.Centroids(new, None, mean, products), None)], products)
+            found = kernels.squared_distances(rows.values, new, state.label)
             if seen:
                 state.label = xp.where(found < squared, state.label + seen, label)
                 found = xp.minimum(found, squared)
@@ -244,14 +241,14 @@ def _pick(
     starts: Mapping[Key, int],
 ) -> dict[int, NDArray[np.float64]]:
     """Rows of a part that become candidates of each run, by chance in proportion to their squared distance."""
-    xp = backend.array_module()
+    kernels = backend.kernels()
     rows, nearest = _nearest(key, part, candidates, means, precision)
     found = {}
     for number, rate in rates[key.part].items():
-        squared = backend.to_host(nearest[number][1], xp)
+        squared = kernels.fetch(nearest[number][1])
         numbers = np.arange(starts[key], starts[key] + len(squared), dtype=np.uint64)
         at = np.flatnonzero(uniform(numbers, seeds[key.part][number]) < squared * rate)
-        found[number] = backend.to_host(rows.values[backend.to_device(at, xp)], xp).astype(np.float64)
+        found[number] = kernels.fetch(rows.values[kernels.put(at)]).astype(np.float64)
     return found
 
 
@@ -276,9 +273,8 @@ def _weigh(
     key: Key, part: Part, candidates: Candidates, means: Mapping[Layer, NDArray[np.float32]], precision: str
 ) -> dict[int, Any]:
     """Rows (candidate) that are nearest to each candidate, of each run; what was remembered for that is let go."""
-    xp = backend.array_module()
     _, nearest = _nearest(key, part, candidates, means, precision)
-    labels = {number: backend.to_host(nearest[number][0], xp) for number in candidates[key.part]}
+    labels = {number: backend.kernels().fetch(nearest[number][0]) for number in candidates[key.part]}
     part.nearest.clear()
     return {
         number: np.bincount(label, minlength=len(candidates[key.part][number])).astype(np.float64)

@@ -23,15 +23,14 @@ STAGES = {
 }  # fmt: skip
 OWNER = {  # heavy library -> the modules, or packages, that may import it; most have one
     "zarr": "engine.store",
-    "torch": ("engine.model", "engine.backend"),
+    "torch": ("engine.model", "engine.host", "engine.device"),
     "transformers": "engine.model",
     "tokenizers": "engine.model",
     "sklearn": ("engine.backend", "engine.estimator", "engine.flat", "engine.scoring"),
     "vl_convert": "jobs.explore",
     "sacrebleu": "engine.scoring",
     "seqeval": "engine.scoring",
-    "cupy": "engine.backend",
-    "cuml": "engine.backend",
+    "cupy": ("engine.backend", "engine.device"),
     "dask": ("engine.workers.cluster", "engine.workers.launch"),
     "distributed": ("engine.workers.cluster", "engine.workers.launch"),
     "thot": "engine.links",

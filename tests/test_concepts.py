@@ -21,6 +21,7 @@ from schemas.activations import ACTIVATIONS
 from schemas.concepts import CONCEPTS
 from schemas.errors import InputError
 from schemas.task import Key
+from tests.oracles import cuda
 from tests.oracles import kmeans as oracle
 
 Folder = Callable[[], Path]
@@ -307,12 +308,13 @@ def test_cluster__fewer_distinct_vectors_than_concepts_end_at_once(folder: Folde
     assert found.n_iter.item() <= 3
 
 
-def test_cluster__device_arrays_give_the_same(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(cuda.COMPILER is None, reason="needs g++")
+def test_cluster__on_a_device_gives_the_same(folder: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     vectors = blobs(700, 12, 6, seed=24)
     start = vectors[0, :8].astype(np.float32)
     start[0] = 500  # relocation, too
     host = run(folder(), vectors, k=8, start=start)
-    monkeypatch.setattr(backend, "array_module", lambda: oracle.DEVICE_MODULE)
+    cuda.pretend(monkeypatch, tmp_path)
     device = run(folder(), vectors, k=8, start=start, threads=2)
     np.testing.assert_array_equal(device.concept, host.concept)
     np.testing.assert_array_equal(device.n_iter, host.n_iter)

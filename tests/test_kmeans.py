@@ -95,7 +95,7 @@ def test_fit__a_call_that_fails_halfway_and_is_retried_changes_no_bit(
     rows: np.ndarray, alone: list[tuple[Any, ...]], where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory may run out in the middle of a pass; Dask then calls again, with the same part."""
-    products = kmeans.backend.products(np, "auto")
+    products = kmeans.backend.kernels().products("auto")
     whole, calls = getattr(products, where), [0]
 
     def failing(*args: Any) -> Any:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import backend
+from engine import host
 from engine.kernels import lloyd
 from engine.kernels.sums import difference, grid
-from tests.oracles.kmeans import DEVICE_MODULE, Device
 
 PRECISIONS = ["auto", "float32"]
 
@@ -45,7 +44,7 @@ def advanced(
     precision: str,
 ) -> lloyd.State:
     """One run, one step."""
-    products = backend.products(np, precision)
+    products = host.products(precision)
     prepared = lloyd.Centroids(centroids, before, mean, products)
     return lloyd.advance(rows, mean, [(prepared, state)], products)[0]
 
@@ -136,7 +135,7 @@ def test_advance__very_small_and_very_large_numbers(precision: str, dtype: str, 
 
 def test_advance__several_runs_share_a_pass() -> None:
     values, mean, centroids = problem(3000, 30, 12, 5)
-    products = backend.products(np, "auto")
+    products = host.products("auto")
     some = [centroids, centroids[:7], centroids[3:]]
     runs = [(lloyd.Centroids(c, None, mean, products), None) for c in some]
     together = lloyd.advance(lloyd.Rows(values), mean, runs, products)
@@ -153,9 +152,9 @@ def test_advance__moves_little_and_looks_at_little(monkeypatch: pytest.MonkeyPat
     seen = []
     compare = lloyd._compare
 
-    def counted(block: Any, centroids: Any, state: Any, at: np.ndarray, count: int, xp: Any) -> None:
+    def counted(block: Any, centroids: Any, state: Any, at: np.ndarray, count: int) -> None:
         seen.append(len(at) * count)
-        compare(block, centroids, state, at, count, xp)
+        compare(block, centroids, state, at, count)
 
     monkeypatch.setattr(lloyd, "_compare", counted)
     now = centroids.copy()
@@ -240,23 +239,3 @@ def test_farthest__by_falling_distance(given_: tuple[np.ndarray, ...], count: in
     np.testing.assert_allclose(distance, own[order], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(squared[order, label] if order else distance, distance, rtol=1e-9, atol=1e-12)
     assert row.shape == (len(order), values.shape[1])
-
-
-@pytest.mark.parametrize("rows", [0, 1, 1024, 2500])
-def test_advance__device_arrays_give_the_same(rows: int) -> None:
-    values, mean, centroids = problem(rows, 37, 12, 4)
-    host = advanced(lloyd.Rows(values), mean, centroids, None, None, "auto")
-    products = backend.DeviceProducts(DEVICE_MODULE)
-    on_device = [array.view(Device) for array in (values, mean, centroids)]
-    prepared = lloyd.Centroids(on_device[2], None, on_device[1], products, xp=DEVICE_MODULE)
-    rows_there = lloyd.Rows(on_device[0])
-    (state,) = lloyd.advance(rows_there, on_device[1], [(prepared, None)], products, xp=DEVICE_MODULE)
-    assert np.asarray(state.label).tolist() == host.label.tolist()
-    now = centroids + 0.01
-    moved = lloyd.Centroids(now.view(Device), on_device[2], on_device[1], products, xp=DEVICE_MODULE)
-    (state,) = lloyd.advance(rows_there, on_device[1], [(moved, state)], products, xp=DEVICE_MODULE)
-    assert np.asarray(state.label).tolist() == nearest(values, now)[0].tolist()
-    change = difference(on_device[0], None, state.label, 37, 0.0, xp=DEVICE_MODULE)
-    expected = difference(values, None, np.asarray(state.label), 37, 0.0)
-    assert type(change.sums) is np.ndarray
-    assert np.array_equal(change.sums, expected.sums)

@@ -6,7 +6,7 @@ error says which rows have several; those are settled in float64. Between iterat
 2010) say which centroids can have come nearer: with `margin` = lower - upper, only those that moved by at least the
 margin. Centroids sorted by how far they moved turn that into a product with the first few columns.
 
-Every function takes the array module `xp` (numpy or cupy) of its arrays.
+`engine.device` has the same on a GPU.
 """
 
 from collections.abc import Sequence
@@ -36,10 +36,10 @@ _MOST = 0.7
 _UNKNOWN = 1e30
 """Distance that was not measured yet."""
 
-_U32 = 2.0**-24
+U32 = 2.0**-24
 """Largest relative error of a float32 operation."""
 
-_TINY = 1e-17
+TINY = 1e-17
 """More than underflow takes from a float32 norm; its square is more than it takes from a sum of products."""
 
 
@@ -99,7 +99,7 @@ class State:
 class Centroids:
     """Centroids of one run, prepared for a pass: those that moved most come first."""
 
-    def __init__(self, exact: Any, before: Any | None, mean: Any, products: Products, *, xp: Any = np) -> None:
+    def __init__(self, exact: Any, before: Any | None, mean: Any, products: Products) -> None:
         """Prepare centroids.
 
         Parameters
@@ -113,23 +113,23 @@ class Centroids:
         """
         k, hidden = exact.shape
         self.exact, self.products, self.k = exact, products, k
-        drift = xp.zeros(k) if before is None else xp.sqrt(((exact - before) ** 2).sum(axis=1))
-        self.order = xp.argsort(-drift, kind="stable")
-        self.column = xp.empty(k, xp.int64)
-        self.column[self.order] = xp.arange(k)
+        drift = np.zeros(k) if before is None else np.sqrt(((exact - before) ** 2).sum(axis=1))
+        self.order = np.argsort(-drift, kind="stable")
+        self.column = np.empty(k, np.int64)
+        self.column[self.order] = np.arange(k)
         # rounded up, and 0 behind the last one: no bound loses more when all were looked at
-        self.drift = xp.concatenate([drift[self.order] * (1 + 1e-6), xp.zeros(1)]).astype(xp.float32)
-        self.own_drift = (drift * (1 + 1e-6)).astype(xp.float32)
-        self.centred = (exact - mean).astype(xp.float32)
-        ordered = xp.ascontiguousarray(self.centred[self.order])
-        self.half = ((ordered.astype(xp.float64) ** 2).sum(axis=1) / 2).astype(xp.float32)
-        self.norm = float(xp.sqrt(2 * self.half.max())) * (1 + 1e-6)
-        self.relative = (hidden + 32) * _U32
-        self.down = xp.float32(1 - 4 * self.relative)  # of a squared norm that was rounded up, to at most the true one
+        self.drift = np.concatenate([drift[self.order] * (1 + 1e-6), np.zeros(1)]).astype(np.float32)
+        self.own_drift = (drift * (1 + 1e-6)).astype(np.float32)
+        self.centred = (exact - mean).astype(np.float32)
+        ordered = np.ascontiguousarray(self.centred[self.order])
+        self.half = ((ordered.astype(np.float64) ** 2).sum(axis=1) / 2).astype(np.float32)
+        self.norm = float(np.sqrt(2 * self.half.max())) * (1 + 1e-6)
+        self.relative = (hidden + 32) * U32
+        self.down = np.float32(1 - 4 * self.relative)  # of a squared norm that was rounded up, to at most the true one
         self.columns, lost = products.hold(ordered)
         self.lost = float(lost.max()) * (1 + self.relative)
 
-    def scores(self, block: "_Block", at: Any, count: int, *, xp: Any) -> tuple[Any, Any]:
+    def scores(self, block: "_Block", at: Any, count: int) -> tuple[Any, Any]:
         """Scores x·c - ‖c‖²/2 (row, column) of the first `count` columns, and the largest error (row) of each row."""
         low, norm, lost = block.low, block.norm, block.lost
         if len(at) < len(norm):
@@ -137,7 +137,7 @@ class Centroids:
         found = self.products.multiply(low, self.columns[:count])
         found -= self.half[:count]
         error = lost * self.norm + norm * (self.lost + (self.products.output + 2 * self.relative) * self.norm)
-        return found, (error + 4 * _U32 * (self.norm**2 + norm * norm) + _TINY**2).astype(xp.float32)
+        return found, (error + 4 * U32 * (self.norm**2 + norm * norm) + TINY**2).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,7 @@ class _Block:
     """(row) as in `Rows`."""
 
 
-def advance(
-    rows: Rows, mean: Any, runs: Sequence[tuple[Centroids, State | None]], products: Products, *, xp: Any = np
-) -> list[State]:
+def advance(rows: Rows, mean: Any, runs: Sequence[tuple[Centroids, State | None]], products: Products) -> list[State]:
     """Nearest centroid of every row in each of several runs, which share one pass over the rows.
 
     Parameters
@@ -176,7 +174,7 @@ def advance(
     """
     count = len(rows.values)
     states = [
-        State(xp.full(count, -1, xp.int32), xp.zeros(count, xp.float32), xp.zeros(count, xp.float32))
+        State(np.full(count, -1, np.int32), np.zeros(count, np.float32), np.zeros(count, np.float32))
         if state is None
         else state
         for _, state in runs
@@ -184,47 +182,47 @@ def advance(
     norms, losts = rows.norm, rows.lost
     known = norms is not None
     if not known:
-        norms, losts = xp.empty(count, xp.float32), xp.empty(count, xp.float32)
-    up = xp.float32(1 + (rows.values.shape[1] + 8) * _U32)
+        norms, losts = np.empty(count, np.float32), np.empty(count, np.float32)
+    up = np.float32(1 + (rows.values.shape[1] + 8) * U32)
     for at in blocks(count, BLOCK_ROWS):
         low = products.convert(rows.values[at], mean)
         if not known:
             norm, lost = products.norms(rows.values[at], mean, low)
-            norms[at], losts[at] = norm * up + xp.float32(_TINY), lost * up + xp.float32(_TINY)
+            norms[at], losts[at] = norm * up + np.float32(TINY), lost * up + np.float32(TINY)
         block = _Block(rows.values[at], mean, low, norms[at], losts[at])
         for (centroids, before), state in zip(runs, states, strict=True):
-            (_first if before is None else _update)(block, centroids, state[at], xp)
+            (_first if before is None else _update)(block, centroids, state[at])
     # only now: a pass that fails, or is copied, halfway must not leave half of them
     rows.norm, rows.lost = norms, losts
     return states
 
 
-def _least_distance(norm: Any, score: Any, centroids: Centroids, xp: Any) -> Any:
+def _least_distance(norm: Any, score: Any, centroids: Centroids) -> Any:
     """At most the distance (row) of rows to centroids whose scores are at most these."""
-    return xp.sqrt(xp.maximum(norm * norm * centroids.down - 2 * score, 0)) * xp.float32(1 - 4 * _U32)
+    return np.sqrt(np.maximum(norm * norm * centroids.down - 2 * score, 0)) * np.float32(1 - 4 * U32)
 
 
-def _first(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
+def _first(block: _Block, centroids: Centroids, state: State) -> None:
     """Fill a state from nothing."""
-    every = xp.arange(len(block.norm))
-    scores, error = centroids.scores(block, every, centroids.k, xp=xp)
+    every = np.arange(len(block.norm))
+    scores, error = centroids.scores(block, every, centroids.k)
     best = scores.argmax(axis=1)
     top = scores[every, best]
-    scores[every, best] = -xp.inf
+    scores[every, best] = -np.inf
     second = scores.max(axis=1)
     label = centroids.order[best]
-    doubtful = xp.flatnonzero(second >= top - 2 * error)
+    doubtful = np.flatnonzero(second >= top - 2 * error)
     if len(doubtful):
         near = scores[doubtful] >= (top - 2 * error)[doubtful, None]
-        near[xp.arange(len(doubtful)), best[doubtful]] = True
-        label[doubtful], _, _ = _settle(block.exact, doubtful, near, centroids, None, xp)
-    other = xp.where(label == centroids.order[best], second, top)
+        near[np.arange(len(doubtful)), best[doubtful]] = True
+        label[doubtful], _, _ = _settle(block.exact, doubtful, near, centroids, None)
+    other = np.where(label == centroids.order[best], second, top)
     state.label[:] = label
-    state.lower[:] = _least_distance(block.norm, other + error, centroids, xp)
+    state.lower[:] = _least_distance(block.norm, other + error, centroids)
     state.upper[:] = _UNKNOWN  # the first update measures it
 
 
-def _settle(exact: Any, rows: Any, near: Any, centroids: Centroids, own: Any | None, xp: Any) -> tuple[Any, Any, Any]:
+def _settle(exact: Any, rows: Any, near: Any, centroids: Centroids, own: Any | None) -> tuple[Any, Any, Any]:
     """Of some rows' candidates the nearest in float64: (row) label, its distance, and that of the row's own centroid.
 
     Parameters
@@ -234,19 +232,19 @@ def _settle(exact: Any, rows: Any, near: Any, centroids: Centroids, own: Any | N
     own
         (row) label before, a candidate too; None: there is none.
     """
-    row, column = xp.nonzero(near)
+    row, column = np.nonzero(near)
     concept = centroids.order[column]
     if own is not None:
-        row, concept = xp.concatenate([row, xp.arange(len(rows))]), xp.concatenate([concept, own])
-    squared = squared_distances(exact, centroids.exact, concept, rows[row], xp=xp)
-    first = xp.lexsort(xp.stack([concept.astype(xp.float64), squared, row.astype(xp.float64)]))
+        row, concept = np.concatenate([row, np.arange(len(rows))]), np.concatenate([concept, own])
+    squared = squared_distances(exact, centroids.exact, concept, rows[row])
+    first = np.lexsort(np.stack([concept.astype(np.float64), squared, row.astype(np.float64)]))
     ordered = row[first]
-    starts = first[xp.flatnonzero(xp.concatenate([xp.ones(1, bool), ordered[1:] != ordered[:-1]]))]
-    ours = None if own is None else xp.sqrt(squared[len(row) - len(rows) :])
-    return concept[starts], xp.sqrt(squared[starts]), ours
+    starts = first[np.flatnonzero(np.concatenate([np.ones(1, bool), ordered[1:] != ordered[:-1]]))]
+    ours = None if own is None else np.sqrt(squared[len(row) - len(rows) :])
+    return concept[starts], np.sqrt(squared[starts]), ours
 
 
-def squared_distances(rows: Any, centroids: Any, labels: Any, at: Any | None = None, *, xp: Any = np) -> Any:
+def squared_distances(rows: Any, centroids: Any, labels: Any, at: Any | None = None) -> Any:
     """Squared distances in float64, by differences: the bits of each depend on its row and centroid alone.
 
     Parameters
@@ -260,79 +258,77 @@ def squared_distances(rows: Any, centroids: Any, labels: Any, at: Any | None = N
     at
         (pair) row of each pair; None: every row once.
     """
-    found = xp.empty(len(labels), xp.float64)
+    found = np.empty(len(labels), np.float64)
     for some in blocks(len(labels), PAIR_ROWS):
-        gap = (rows[some] if at is None else rows[at[some]]).astype(xp.float64)
+        gap = (rows[some] if at is None else rows[at[some]]).astype(np.float64)
         gap -= centroids[labels[some]]
         gap *= gap
         found[some] = gap.sum(axis=1)
     return found
 
 
-def _update(block: _Block, centroids: Centroids, state: State, xp: Any) -> None:
+def _update(block: _Block, centroids: Centroids, state: State) -> None:
     """Bring a state of the centroids before to these."""
     drift = centroids.drift
     own_drift = centroids.own_drift[state.label]
     state.upper += own_drift
-    state.upper *= xp.float32(1 + 4 * _U32)
+    state.upper *= np.float32(1 + 4 * U32)
     # centroids that moved by the margin or more come first; rows without any keep their concept
-    reach = _reach(state.upper, state.lower, drift, xp)
-    loose = xp.flatnonzero((reach > 0) & ((own_drift > 0) | (state.upper >= _UNKNOWN)))
+    reach = _reach(state.upper, state.lower, drift)
+    loose = np.flatnonzero((reach > 0) & ((own_drift > 0) | (state.upper >= _UNKNOWN)))
     if len(loose):
         found = centroids.products.distances(block.exact, block.mean, loose, centroids.centred, state.label[loose])
-        found *= xp.float32(1 + centroids.relative)
-        state.upper[loose] = found + xp.float32(2 * _U32) * (
-            block.norm[loose] + xp.float32(centroids.norm + _TINY / _U32)
-        )
-        reach[loose] = _reach(state.upper[loose], state.lower[loose], drift, xp)
+        found *= np.float32(1 + centroids.relative)
+        state.upper[loose] = found + np.float32(2 * U32) * (block.norm[loose] + np.float32(centroids.norm + TINY / U32))
+        reach[loose] = _reach(state.upper[loose], state.lower[loose], drift)
     beyond = 1
     for edge in (*[e for e in _EDGES if e < _MOST * centroids.k], centroids.k):
-        at = xp.flatnonzero((reach >= beyond) & (reach <= edge))
+        at = np.flatnonzero((reach >= beyond) & (reach <= edge))
         if len(at) > _MOST * len(reach):
-            at = xp.flatnonzero(reach <= edge)
+            at = np.flatnonzero(reach <= edge)
             reach[at] = edge
         if edge == centroids.k or len(at) > _FEW * len(reach):
             if len(at):
-                _compare(block, centroids, state, at, edge, xp)
+                _compare(block, centroids, state, at, edge)
             beyond = edge + 1
-    state.lower[xp.flatnonzero(reach == 0)] -= drift[0]
+    state.lower[np.flatnonzero(reach == 0)] -= drift[0]
 
 
-def _reach(upper: Any, lower: Any, drift: Any, xp: Any) -> Any:
+def _reach(upper: Any, lower: Any, drift: Any) -> Any:
     """Number of leading columns (row) that can have come nearer than a row's own centroid."""
-    margin = (lower - upper) * xp.float32(1 - 4 * _U32)
+    margin = (lower - upper) * np.float32(1 - 4 * U32)
     k = len(drift) - 1
-    return xp.where(margin > 0, k - xp.searchsorted(drift[:k][::-1], margin, side="left"), k)
+    return np.where(margin > 0, k - np.searchsorted(drift[:k][::-1], margin, side="left"), k)
 
 
-def _compare(block: _Block, centroids: Centroids, state: State, at: Any, count: int, xp: Any) -> None:
+def _compare(block: _Block, centroids: Centroids, state: State, at: Any, count: int) -> None:
     """Compare rows with the first `count` columns; those behind have moved too little to matter."""
     own, upper, norm = state.label[at], state.upper[at], block.norm[at]
-    scores, error = centroids.scores(block, at, count, xp=xp)
+    scores, error = centroids.scores(block, at, count)
     mine = centroids.column[own]
-    inside = xp.flatnonzero(mine < count)
-    scores[inside, mine[inside]] = -xp.inf
+    inside = np.flatnonzero(mine < count)
+    scores[inside, mine[inside]] = -np.inf
     top = scores.max(axis=1)
-    behind = state.lower[at] - centroids.drift[count] if count < centroids.k else xp.full(len(at), xp.inf, xp.float32)
-    lower = xp.minimum(_least_distance(norm, top + error, centroids, xp), behind)
+    behind = state.lower[at] - centroids.drift[count] if count < centroids.k else np.full(len(at), np.inf, np.float32)
+    lower = np.minimum(_least_distance(norm, top + error, centroids), behind)
     label = own.copy()
-    doubtful = xp.flatnonzero(lower <= upper)
+    doubtful = np.flatnonzero(lower <= upper)
     if len(doubtful):
-        least = xp.maximum(top - error, (norm * norm * centroids.down - upper * upper) / 2) - 2 * error
+        least = np.maximum(top - error, (norm * norm * centroids.down - upper * upper) / 2) - 2 * error
         near = scores[doubtful] >= least[doubtful, None]
-        found, distance, ours = _settle(block.exact, at[doubtful], near, centroids, own[doubtful], xp)
+        found, distance, ours = _settle(block.exact, at[doubtful], near, centroids, own[doubtful])
         label[doubtful] = found
-        upper[doubtful] = distance * (1 + 4 * _U32)
+        upper[doubtful] = distance * (1 + 4 * U32)
         changed = found != own[doubtful]
         moved = doubtful[changed]
-        scores[moved, centroids.column[label[moved]]] = -xp.inf
-        others = _least_distance(norm[moved], scores[moved].max(axis=1) + error[moved], centroids, xp)
-        lower[moved] = xp.minimum(xp.minimum(others, behind[moved]), ours[changed] * (1 - 4 * _U32))
+        scores[moved, centroids.column[label[moved]]] = -np.inf
+        others = _least_distance(norm[moved], scores[moved].max(axis=1) + error[moved], centroids)
+        lower[moved] = np.minimum(np.minimum(others, behind[moved]), ours[changed] * (1 - 4 * U32))
     state.label[at], state.upper[at], state.lower[at] = label, upper, lower
 
 
-def farthest(rows: Any, centroids: Any, labels: Any, count: int, *, xp: Any = np) -> tuple[Any, Any, Any]:
+def farthest(rows: Any, centroids: Any, labels: Any, count: int) -> tuple[Any, Any, Any]:
     """The `count` rows farthest from their centroids, farthest first: squared distance, label, row in float64."""
-    distance = squared_distances(rows, centroids, labels, xp=xp)
-    order = xp.argsort(-distance, kind="stable")[:count]
-    return distance[order], labels[order], rows[order].astype(xp.float64)
+    distance = squared_distances(rows, centroids, labels)
+    order = np.argsort(-distance, kind="stable")[:count]
+    return distance[order], labels[order], rows[order].astype(np.float64)

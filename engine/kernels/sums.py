@@ -40,8 +40,12 @@ class Difference:
             counts[at] += one.counts
         return Difference(concepts, sums, counts, self.moved + other.moved)
 
+    def host(self) -> "Difference":
+        """The difference in host memory, where it is; see `engine.device.DeviceDifference`."""
+        return self
 
-def difference(rows: Any, before: Any | None, after: Any, k: int, unit: float, *, xp: Any = np) -> Difference:
+
+def difference(rows: Any, before: Any | None, after: Any, k: int, unit: float) -> Difference:
     """What changes in the sums of k concepts when rows (row, hidden) go from labels (row) to others; None: from none.
 
     Parameters
@@ -49,30 +53,26 @@ def difference(rows: Any, before: Any | None, after: Any, k: int, unit: float, *
     unit
         Grid of the sums, see `grid`.
     """
-    moved = xp.arange(len(after)) if before is None else xp.flatnonzero(before != after)
+    moved = np.arange(len(after)) if before is None else np.flatnonzero(before != after)
     joined = after[moved]
-    touched = xp.unique(joined if before is None else xp.concatenate([joined, before[moved]]))
-    sums = xp.zeros((len(touched), rows.shape[1]), xp.float64)
-    counts = xp.zeros(len(touched), xp.int64)
+    touched = np.unique(joined if before is None else np.concatenate([joined, before[moved]]))
+    sums = np.zeros((len(touched), rows.shape[1]), np.float64)
+    counts = np.zeros(len(touched), np.int64)
     for at in blocks(len(moved), SUM_ROWS):
-        values = rows[moved[at]].astype(xp.float64)
+        values = rows[moved[at]].astype(np.float64)
         if unit:
-            values = xp.rint(values / unit) * unit
+            values = np.rint(values / unit) * unit
         for sign, labels in ((1, joined), *(() if before is None else ((-1, before[moved]),))):
-            place = xp.searchsorted(touched, labels[at])
-            sums += _grouped(place, values, len(touched), sign, xp)
-            counts += sign * xp.bincount(place, minlength=len(touched))
-    found = (touched, sums, counts)
-    touched, sums, counts = found if xp is np else (array.get() for array in found)
+            place = np.searchsorted(touched, labels[at])
+            sums += _grouped(place, values, len(touched), sign)
+            counts += sign * np.bincount(place, minlength=len(touched))
     return Difference(touched, sums, counts, len(moved))
 
 
-def _grouped(place: Any, values: Any, groups: int, sign: int, xp: Any) -> Any:
+def _grouped(place: Any, values: Any, groups: int, sign: int) -> Any:
     """Sums (group, hidden) of values (row, hidden) by group; exact, so their order is free."""
-    if xp is np:
-        ones = np.full(len(place), float(sign))
-        return sparse.csr_array((ones, place, np.arange(len(place) + 1)), shape=(len(place), groups)).T.tocsr() @ values
-    return ((place[None, :] == xp.arange(groups)[:, None]).astype(xp.float64) * sign) @ values
+    ones = np.full(len(place), float(sign))
+    return sparse.csr_array((ones, place, np.arange(len(place) + 1)), shape=(len(place), groups)).T.tocsr() @ values
 
 
 def grid(largest: float, rows: int, dtype: Any) -> float:

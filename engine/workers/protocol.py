@@ -97,7 +97,7 @@ class Workers(Protocol):
 
     @property
     def products(self) -> str:
-        """Precision in which clustering may look for candidates, see `engine.backend.products`; changes no result."""
+        """Precision in which clustering may look for candidates, see `engine.host.products`; changes no result."""
 
     observer: Observer
     """Told, from any thread, of every attempt at a task of `map`, and of every `fold` once it is done."""

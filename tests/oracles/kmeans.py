@@ -66,4 +66,4 @@ class _DeviceModule:
 
 
 DEVICE_MODULE = _DeviceModule()
-"""Those functions of cupy that the kernels use, for `Device` arrays."""
+"""Those functions of cupy that clustering uses, for `Device` arrays."""
