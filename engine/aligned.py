@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from engine import backend
+from engine import backend, lexicon
 from engine.kernels import counting
 from engine.lexicon import distinct, fold
 from schemas.counts import ALIGNED_TYPES, RANKS
@@ -132,8 +132,8 @@ class Words:
 
 
 def numbered(
-    source: NDArray[Any],
-    target: NDArray[Any],
+    source: lexicon.Words,
+    target: lexicon.Words,
     dictionary: xr.Dataset,
     *,
     unit: str = "type",

@@ -1,5 +1,6 @@
 """COLAP: concepts of mixed text that hold words of several languages (Section 2.3)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,13 @@ from numpy.typing import NDArray
 
 from engine.kernels import counting
 from engine.kernels.fractions import at_least, more_than
-from engine.lexicon import distinct
+from engine.lexicon import Chosen, distinct
 from schemas.counts import LANGUAGE_COUNT
 
 UNITS = ("token", "type")
 
 
-def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], k: int) -> xr.Dataset:
+def count_languages(concepts: xr.Dataset, of_tokens: Iterable[NDArray[np.integer]], k: int) -> xr.Dataset:
     """Count the tokens and types of each language in each concept of mixed text.
 
     Parameters
@@ -22,7 +23,7 @@ def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], k: int
     concepts
         CONCEPTS dataset of a selection of several languages.
     of_tokens
-        (layer, token) concepts of its chosen restarts.
+        (layer, token) concepts of its chosen restarts; one layer after another is taken.
     k
         Number of concepts.
 
@@ -33,7 +34,7 @@ def count_languages(concepts: xr.Dataset, of_tokens: NDArray[np.integer], k: int
     columns = concepts.language.values
     names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
     # the same spelling in two languages is two types
-    _, types = distinct(concepts.word.values, columns)
+    _, types = distinct(Chosen(concepts.word, np.arange(len(columns))), columns)
     counted = [counting.language_count(layer, types, columns, k, len(names)) for layer in of_tokens]
     return LANGUAGE_COUNT.create(
         {

@@ -326,6 +326,11 @@ def chosen_runs(concepts: xr.Dataset, k: int) -> NDArray[np.intp]:
     return np.asarray(runs[concepts.chosen.values[runs].argmax(axis=0)])
 
 
+def chosen_by_layer(concepts: xr.Dataset, k: int) -> Iterator[NDArray[np.int32]]:
+    """Concept (token) of each token in the chosen restart, of those with k concepts, of one layer after another."""
+    return (concepts.concept[r, i].values for i, r in enumerate(chosen_runs(concepts, k)))
+
+
 def chosen_concepts(concepts: xr.Dataset, k: int) -> NDArray[np.int32]:
     """Concept (layer, token) of each token in the chosen restart of each layer, of those with k concepts."""
-    return np.stack([concepts.concept[r, i].values for i, r in enumerate(chosen_runs(concepts, k))])
+    return np.stack([*chosen_by_layer(concepts, k)])

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -30,13 +30,40 @@ _BLOCK = 1 << 16
 """Words that are Python strings at once: one takes some 60 bytes, where arrays of strings hold 16."""
 
 
-def distinct(words: NDArray[Any], groups: NDArray[np.integer] | None = None) -> tuple[list[Any], NDArray[np.int32]]:
+class Words(Protocol):
+    """Strings (word): an array of any kind, or what reads slices of one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some of many strings, which are read when a slice of them is asked for."""
+
+    words: xr.DataArray
+    """(word) strings, lazily."""
+    rows: NDArray[np.integer]
+    """(chosen) which of them, increasing."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        rows = self.rows[part]
+        low, high = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        found: NDArray[Any] = self.words[low:high].values
+        return np.take(found, rows - low)
+
+
+def distinct(words: Words, groups: NDArray[np.integer] | None = None) -> tuple[list[Any], NDArray[np.int32]]:
     """Distinct words, in the order in which they come first, and the number of each word among them.
 
     Parameters
     ----------
     words
-        (word) strings, in an array of any kind.
+        (word) strings.
     groups
         (word) where given, words of different groups are different, and what is distinct are pairs (group, word).
 

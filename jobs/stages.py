@@ -31,6 +31,9 @@ _LINK = 90
 """Bytes of a word of a pair while its links are selected: indices, types, pairs, and their sorting."""
 
 
+_COUNTED = 56
+"""Bytes of a counted token: its type and concept, and sorting, where no pair of both comes twice; else half of it."""
+
 _TRANSLATIONS = 75
 """Bytes of a token of a pair, of either language, for its dictionaries: links, entries, and types."""
 
@@ -334,7 +337,7 @@ def _counts(context: Context, text: Text) -> Stage:
         nbytes += len(directions) * layers * k**2 * study.metrics.n_ranks // 16  # almost all are zero
     cells = max(study.concepts.ks) ** 2 * study.metrics.n_ranks
     keys = tuple(Key("counts", part) for part in parts)
-    selected = _counted_together(study, text) * (64 + 4 * layers)  # words, concepts of every layer, types, sorting
+    selected = _counted_together(study, text) * _COUNTED
     entries = (min(text.tokens[s] + text.tokens[t], text.types[s] * text.types[t]) for s, t in study.pairs)
     dictionary = max(entries) * _TRANSLATIONS
     return Stage("counts", keys, nbytes, PROCESS + 5 * cells * 4 + selected + dictionary + TEXT_BLOCKS)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from engine import properties, store
 from engine.activations import Extraction, extract
 from engine.aligned import counted, described, numbered
+from engine.allocator import give_back_holes
 from engine.colap import count_languages
-from engine.concepts import chosen_concepts
+from engine.concepts import chosen_by_layer, chosen_concepts, chosen_runs
 from engine.corpus import write_corpus
 from engine.dictionary import estimate
 from engine.exchange.given_links import import_links
 from engine.kernels.shards import shard_ranges
 from engine.labelled import read_tags
+from engine.lexicon import Chosen
 from engine.links import link
 from engine.records import read_record, write_record
 from engine.selection import linked_tokens, long_sentences, mixed_tokens, write_clustered, write_selections
@@ -141,6 +143,7 @@ def commit(key: Key, records: str, fingerprint: str, started: float, outcome: Ou
 def perform(key: Key, context: Context) -> Outcome:
     """Do one task and commit it. Doing it again writes the same bytes."""
     started = time.time()
+    give_back_holes()  # of the tasks before: a process late in a study held 70 MiB of them
     outcome = FUNCTIONS[key.stage](key, context)
     return commit(key, context.layout.records, context.fingerprint(key), started, outcome)
 
@@ -240,7 +243,7 @@ def count(key: Key, context: Context) -> Outcome:
         path = layout.concepts(checkpoint, stack, names[0])
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
-            counts = count_languages(concepts, chosen_concepts(concepts, k), k)
+            counts = count_languages(concepts, chosen_by_layer(concepts, k), k)
         path = layout.language_count(checkpoint, stack, k, names[0])
         store.save(path, LANGUAGE_COUNT, counts, fingerprint=context.fingerprint(key))
         return {"concepts": int(np.prod(counts.language_count.shape[:2]))}
@@ -248,32 +251,29 @@ def count(key: Key, context: Context) -> Outcome:
     pairs = (source, target), (target, source)
     selections = mixed * 2 or [concepts_name(context.study, *pair) for pair in pairs]
     tokens = [
-        _tokens(layout.concepts(checkpoint, side, selection), language, k)
+        _Tokens(layout.concepts(checkpoint, side, selection), language, k)
         for side, selection, language in zip(study.sides(stack), selections, (source, target), strict=True)
     ]
     path = (layout.mixed_aligned_types if mixed else layout.aligned_types)(checkpoint, stack, k, *names)
     return _count_aligned(path, context, tokens, k, layout.dictionary(source, target), context.fingerprint(key))
 
 
-@dataclass(frozen=True)
 class _Tokens:
-    """Words of one language with their concepts."""
+    """Words of one language with their concepts, of which little is in memory at once."""
 
-    words: NDArray[Any]
-    """Words (token)."""
-    concepts: NDArray[np.int32]
-    """Concepts (layer, token) of the chosen restarts."""
-    layers: NDArray[np.int32]
-    """Numbers of the layers."""
+    def __init__(self, path: str, language: str, k: int) -> None:
+        self.path, self._concepts = path, store.load(path, CONCEPTS)
+        with store.undamaged(path):
+            names = [str(name) for name in np.atleast_1d(self._concepts.attrs["languages"])]
+            self._rows = np.flatnonzero(self._concepts.language.values == names.index(language)).astype(np.int32)
+            self._runs = chosen_runs(self._concepts, k)
+            self.layers = self._concepts.layer.values
+        self.words = Chosen(self._concepts.word, self._rows)
 
-
-def _tokens(path: str, language: str, k: int) -> _Tokens:
-    concepts = store.load(path, CONCEPTS)
-    with store.undamaged(path):
-        names = [str(name) for name in np.atleast_1d(concepts.attrs["languages"])]
-        rows = np.flatnonzero(concepts.language.values == names.index(language))
-        words = concepts.word.values[rows]
-        return _Tokens(words, chosen_concepts(concepts, k)[:, rows], concepts.layer.values)
+    def of_layer(self, layer: int) -> NDArray[np.int32]:
+        """Concept (token) of each in the chosen restart of a layer, which is given by its place among them."""
+        with store.undamaged(self.path):
+            return np.asarray(self._concepts.concept[self._runs[layer], layer].values[self._rows])
 
 
 def _count_aligned(
@@ -282,7 +282,8 @@ def _count_aligned(
     """Counts of one direction, written layer by layer: all ranks of all layers may not fit memory."""
     one, other = tokens
     metrics, translations = context.study.metrics, store.read(dictionary, DICTIONARY)
-    words = numbered(one.words, other.words, translations, **metrics.counting)
+    with store.undamaged(one.path), store.undamaged(other.path):
+        words = numbered(one.words, other.words, translations, **metrics.counting)
     layers, *at = np.intersect1d(one.layers, other.layers, return_indices=True)
     store.remove_other(path, fingerprint)
     store.setup(
@@ -297,7 +298,7 @@ def _count_aligned(
     )
     rows: dict[str, list[NDArray[np.int32]]] = {}
     for index, (i, j) in enumerate(zip(*at, strict=True)):
-        found = counted(words, one.concepts[i], other.concepts[j], (k, k), metrics.n_ranks)
+        found = counted(words, one.of_layer(i), other.of_layer(j), (k, k), metrics.n_ranks)
         store.write_region(path, "aligned_types", found.pop("aligned_types")[:, None], layer=index)
         for name, row in found.items():
             rows.setdefault(name, []).append(row)

@@ -19,13 +19,27 @@ def membership(
 
     Tokens of concept -1 are left out.
     """
-    kept = concepts >= 0
-    cells, count = np.unique(concepts[kept].astype(np.int64) * n_types + types[kept], return_counts=True)
+    cells, count = _cells(concepts, types, n_types)
     starts = np.searchsorted(cells, np.arange(n_concepts + 1) * n_types)
     values = count.astype(np.float32) if tokens else np.ones(len(cells), np.float32)
     return sparse.csr_matrix(
         (values, (cells % n_types).astype(np.int32), starts.astype(np.int32)), shape=(n_concepts, n_types)
     )
+
+
+def _cells(
+    concepts: NDArray[np.integer], types: NDArray[np.integer], n_types: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct pairs as concept x n_types + type (cell), increasing, and the tokens (cell) of each; 9 bytes a token."""
+    cells = concepts.astype(np.int64)
+    cells *= n_types
+    cells += types
+    cells.sort()
+    cells = cells[np.searchsorted(cells, 0) :]  # those of concept -1 come first
+    first = np.ones(len(cells), bool)
+    np.not_equal(cells[1:], cells[:-1], out=first[1:])
+    at = np.flatnonzero(first)
+    return cells[at], np.diff(at, append=len(cells))
 
 
 _BLOCK = 1 << 16
@@ -125,16 +139,12 @@ def language_count(
     n_languages: int,
 ) -> NDArray[np.int64]:
     """Tokens and types of each language in each concept, (concept, language, unit) with units token, type."""
-    kept = concepts >= 0
-    cells = n_concepts * n_languages
-    tokens = np.bincount(concepts[kept].astype(np.int64) * n_languages + languages[kept], minlength=cells)
     n_types = int(types.max(initial=0)) + 1
-    language_of = np.zeros(n_types, np.int64)  # a type belongs to one language
+    language_of = np.zeros(n_types, languages.dtype)  # a type belongs to one language
     language_of[types] = languages
-    pairs = concepts[kept].astype(np.int64)  # one array of 8 bytes a token, changed in place: a layer may have many
-    pairs *= n_types
-    pairs += types[kept]
-    pairs.sort()
-    concept, kind = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], n_types)
-    kinds = np.bincount(concept * n_languages + language_of[kind], minlength=cells)
+    cells, count = _cells(concepts, types, n_types)
+    at, kind = np.divmod(cells, n_types, out=(cells, np.empty_like(cells)))
+    at *= n_languages
+    at += language_of[kind]
+    tokens, kinds = (np.bincount(at, of, n_concepts * n_languages).astype(np.int64) for of in (count, None))
     return np.stack([tokens, kinds], axis=-1).reshape(n_concepts, n_languages, 2)
