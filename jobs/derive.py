@@ -21,8 +21,10 @@ from schemas.metrics import Metrics
 from schemas.results import (
     CALIGN_UNCERTAINTY,
     CALIGN_UNCERTAINTY_OF_PART,
+    CALIGN_UNCERTAINTY_SWEEPS,
     COLAP_UNCERTAINTY,
     COLAP_UNCERTAINTY_OF_PART,
+    COLAP_UNCERTAINTY_SWEEPS,
     PROPERTIES_OF_PART,
 )
 from schemas.study import Study, digest
@@ -132,11 +134,14 @@ def _drawn(study: Study, layout: Layout) -> Iterator[tuple[str, xr.Dataset]]:
         for name in map("+".join, study.language_sets):
             found = store.load(layout.uncertainty(checkpoint, stack, name), COLAP_UNCERTAINTY_OF_PART)
             overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, [found]))
-    for node, schema, parts in (
-        ("/uncertainty/calign", CALIGN_UNCERTAINTY, alignment),
-        ("/uncertainty/colap", COLAP_UNCERTAINTY, overlap),
+    for measure, schema, swept, parts in (
+        ("calign", CALIGN_UNCERTAINTY, CALIGN_UNCERTAINTY_SWEEPS, alignment),
+        ("colap", COLAP_UNCERTAINTY, COLAP_UNCERTAINTY_SWEEPS, overlap),
     ):
-        yield node, results.scores(schema, parts, _as_stored)
+        yield f"/uncertainty/{measure}", results.scores(schema, parts, _as_stored)
+        for name, along in swept.items():
+            thresholds: Any = {name: results.SWEEPS[name]}
+            yield f"/uncertainty/{measure}_by_{name}", results.scores(along, parts, _as_stored, **thresholds)
 
 
 def _described(study: Study, layout: Layout) -> xr.Dataset:
@@ -149,8 +154,13 @@ def _described(study: Study, layout: Layout) -> xr.Dataset:
     return properties.tabulate([(labels, store.load(path, PROPERTIES_OF_PART)) for labels, path in parts])
 
 
-def _as_stored(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
-    return {str(name): values.values for name, values in part.data_vars.items()}
+def _as_stored(part: xr.Dataset, **point: float) -> dict[str, NDArray[np.float64]]:
+    """Variables (layer) of a part, or those along a threshold, at a value of it and without it in their names."""
+    behind = "".join(f"_by_{name}" for name in point)
+    at = part.sel(point)
+    return {
+        str(name).removesuffix(behind): values.values for name, values in at.data_vars.items() if behind in str(name)
+    }
 
 
 def are_current(study: Study, layout: Layout, inputs: str | None = None) -> bool:

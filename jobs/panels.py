@@ -27,8 +27,9 @@ _SWEEPS = {
 def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str, pair: tuple[str, str]) -> Figure:
     """Draw CALIGN and COLAP of a pair against each threshold, a line for each layer (Figure 30).
 
-    A dotted line marks the study's own threshold; where the study drew intervals, a bar there shows that of the highest
-    layer, and a grey band what concepts reach in which nothing corresponds (97.5 % of its draws) at that threshold.
+    A dotted line marks the study's own threshold. Where the study drew intervals, a band shows that of the highest
+    layer, and a grey one what concepts of any layer reach in which nothing corresponds (97.5 % of its draws). Each
+    N-best would count anew, so there the null is that of the study's own.
     """
     own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap}
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -47,7 +48,14 @@ def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str
             for layer, shade in zip(layers, shades, strict=True):
                 at.plot(scores[dim].values, scores.sel(layer=layer).values, color=shade, linewidth=1, label=f"{layer}")
             at.axvline(own[dim], color="0.6", linewidth=0.6, linestyle=":", zorder=0)
-            _interval(at, results, measure, where, own[dim], layers[-1], shades[-1])
+            if f"uncertainty/{name}" in results:
+                drawn = results[f"uncertainty/{name}"].to_dataset().sel(where) * 100
+                ends = drawn.sel(layer=layers[-1])
+                at.fill_between(drawn[dim].values, ends.low, ends.high, color=shades[-1], alpha=0.25, linewidth=0)
+                null = "null_types_high" if measure == "calign" else "null_languages_high"
+                of_all = drawn if null in drawn else results[f"uncertainty/{measure}"].to_dataset().sel(where) * 100
+                reached = of_all[null].max("layer").broadcast_like(drawn[dim]).values
+                at.fill_between(drawn[dim].values, 0, reached, color="0.9", linewidth=0, zorder=-1)
             at.set_xlabel(below)
             at.set_ylim(0, 1.05 * max(float(scores.max()), 1.0))
             at.set_title(f"{measure.upper()} (%)")
@@ -67,18 +75,6 @@ def _where(tree: xr.Dataset, checkpoint: str, stack: str, pair: tuple[str, str])
         return labels | {"source": pair[0], "target": pair[1]}
     sets = [name for name in tree.language_set.values.tolist() if {*name.split("+")} == {*pair}]
     return labels | {"language_set": sets[0]} if sets else None
-
-
-def _interval(
-    axes: Axes, results: xr.DataTree, measure: str, where: dict[str, str], x: float, layer: int, shade: Any
-) -> None:
-    if "uncertainty" not in results:
-        return
-    drawn = results[f"uncertainty/{measure}"].to_dataset().sel(where)
-    null = "null_types_high" if measure == "calign" else "null_languages_high"
-    axes.axhspan(0, float(drawn[null].max()) * 100, color="0.9", zorder=-1)
-    at = drawn.sel(layer=layer)
-    axes.vlines(x, float(at.low) * 100, float(at.high) * 100, color=shade, linewidth=1.5)
 
 
 def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: str) -> Figure:

@@ -25,6 +25,7 @@ from engine.labelled import read_tags
 from engine.lexicon import Chosen
 from engine.links import link
 from engine.records import read_record, write_record
+from engine.results import SWEEPS
 from engine.selection import linked_tokens, long_sentences, mixed_tokens, write_clustered, write_selections
 from jobs import models
 from jobs.clustering import PROCESS
@@ -38,7 +39,13 @@ from schemas.concepts import CONCEPTS
 from schemas.corpus import CORPUS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.links import DICTIONARY, LINKS
-from schemas.results import CALIGN_UNCERTAINTY_OF_PART, COLAP_UNCERTAINTY_OF_PART, PROPERTIES_OF_PART
+from schemas.results import (
+    CALIGN_UNCERTAINTY_OF_PART,
+    CALIGN_UNCERTAINTY_SWEEPS,
+    COLAP_UNCERTAINTY_OF_PART,
+    COLAP_UNCERTAINTY_SWEEPS,
+    PROPERTIES_OF_PART,
+)
 from schemas.task import Key, Record
 
 Outcome = dict[str, Any]
@@ -315,15 +322,18 @@ def draw(key: Key, context: Context) -> Outcome:
     if len(names) == 1:
         schema = COLAP_UNCERTAINTY_OF_PART
         side = open_side(layout.concepts(checkpoint, stack, names[0]), settings.concepts.ks[0])
-        rows = {layer: scored_overlap(side, layer, metrics, **asked)[0] for layer in side.layers}
+        sweeps = [*COLAP_UNCERTAINTY_SWEEPS]
+        rows = {layer: scored_overlap(side, layer, metrics, **asked, sweeps=sweeps)[0] for layer in side.layers}
     else:
         schema = CALIGN_UNCERTAINTY_OF_PART
         sides = [Place(names[0], checkpoint, study.sides(stack)[0])]
         sides += [Place(target, checkpoint, study.sides(stack)[1]) for target in names[1].split("+")]
         of = [compare_in_study(settings, layout, sides[0], other, metrics.counting) for other in sides[1:]]
         layers = sorted(set(of[0].source.layers).intersection(*(one.target.layers for one in of)))
-        rows = {layer: scored_alignment(of, layer, layer, metrics, **asked)[0] for layer in layers}
-    values: dict[str, Any] = {"layer": np.array([*rows], np.int32)}
+        sweeps = [*CALIGN_UNCERTAINTY_SWEEPS]
+        rows = {layer: scored_alignment(of, layer, layer, metrics, **asked, sweeps=sweeps)[0] for layer in layers}
+    values: dict[str, Any] = {name: np.array(SWEEPS[name], schema[name].dtype) for name in sweeps}
+    values["layer"] = np.array([*rows], np.int32)
     for name in (variable.name for variable in schema.variables if not variable.coordinate):
         values[name] = np.array([row[name] for row in rows.values()])
     path = layout.uncertainty(*key.part)

@@ -1,8 +1,9 @@
 """Results: the metrics with their numerators and denominators, labelled for selection by name."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from schemas.dataset import Schema, Variable
+from schemas.dataset import FORMAT_VERSION, Schema, Variable
 
 
 def _coordinates(*names: str) -> tuple[Variable, ...]:
@@ -137,6 +138,17 @@ COLAP_NULLS = {"languages": "languages shuffled"}
 """The same of COLAP."""
 
 
+SWEPT_NULLS = {"n_best": {}, "theta_align": NULLS, "min_types": NULLS, "theta_overlap": COLAP_NULLS}
+"""Thresholds along which intervals are drawn (those of Figure 30), and the nulls that are: every N-best would count its
+own anew."""
+
+
+def _swept(score: str, dims: tuple[str, ...], nulls: dict[str, str], by: str = "") -> tuple[Variable, ...]:
+    """Variables of intervals and nulls along a threshold; `by` goes behind their names."""
+    found = [v for v in _uncertainty(score, dims, nulls) if not v.name.startswith("restart") and v.name[-2:] != "_p"]
+    return tuple(replace(v, name=v.name + by) for v in found)
+
+
 def uncertain(nulls: Iterable[str]) -> list[str]:
     """Names of the variables of uncertainty."""
     ends = ("", "_high", "_p")
@@ -155,20 +167,39 @@ COLAP_OF_STORES = colap_schema(
 """Several clusterings of mixed text, layer by layer."""
 
 
-def _uncertainty_schema(score: str, what: str, dims: tuple[str, ...], nulls: dict[str, str]) -> Schema:
+def _uncertainty_schema(what: str, variables: tuple[Variable, ...], version: int = FORMAT_VERSION) -> Schema:
+    dims = dict.fromkeys(dim for variable in variables for dim in variable.dims)
     return Schema(
         f"uncertainty of {what}",
-        f"How far {score} can be read as signal: intervals, restarts, and nulls, in which nothing corresponds; NaN "
-        "where there were no draws",
-        (*_coordinates(*dims), *_uncertainty(score, dims, nulls)),
+        "How far scores can be read as signal: intervals, restarts, and nulls, in which nothing corresponds; NaN where "
+        "there were no draws",
+        (*_coordinates(*dims), *variables),
+        version,
     )
 
 
-CALIGN_UNCERTAINTY = _uncertainty_schema("CALIGN", "calign", _CALIGN_DIMS, NULLS)
-COLAP_UNCERTAINTY = _uncertainty_schema("COLAP", "colap", _COLAP_DIMS, COLAP_NULLS)
-CALIGN_UNCERTAINTY_OF_PART = _uncertainty_schema("CALIGN", "calign by layer", ("layer",), NULLS)
-COLAP_UNCERTAINTY_OF_PART = _uncertainty_schema("COLAP", "colap by layer", ("layer",), COLAP_NULLS)
-"""The same of one pair or set of one checkpoint."""
+def _of_part(score: str, nulls: dict[str, str], sweeps: Iterable[str]) -> tuple[Variable, ...]:
+    along = [_swept(score, ("layer", name), SWEPT_NULLS[name], f"_by_{name}") for name in sweeps]
+    return (*_uncertainty(score, ("layer",), nulls), *(variable for found in along for variable in found))
+
+
+CALIGN_UNCERTAINTY = _uncertainty_schema("calign", _uncertainty("CALIGN", _CALIGN_DIMS, NULLS))
+COLAP_UNCERTAINTY = _uncertainty_schema("colap", _uncertainty("COLAP", _COLAP_DIMS, COLAP_NULLS))
+CALIGN_UNCERTAINTY_SWEEPS = {
+    name: _uncertainty_schema(f"calign by {name}", _swept("CALIGN", (*_CALIGN_DIMS, name), SWEPT_NULLS[name]))
+    for name in ("n_best", "theta_align", "min_types")
+}
+COLAP_UNCERTAINTY_SWEEPS = {
+    name: _uncertainty_schema(f"colap by {name}", _swept("COLAP", (*_COLAP_DIMS, name), SWEPT_NULLS[name]))
+    for name in ("theta_overlap",)
+}
+CALIGN_UNCERTAINTY_OF_PART = _uncertainty_schema(
+    "calign by layer", _of_part("CALIGN", NULLS, CALIGN_UNCERTAINTY_SWEEPS), version=3
+)
+COLAP_UNCERTAINTY_OF_PART = _uncertainty_schema(
+    "colap by layer", _of_part("COLAP", COLAP_NULLS, COLAP_UNCERTAINTY_SWEEPS), version=3
+)
+"""The same of one pair or set of one checkpoint, with that along thresholds."""
 
 CROSS = Schema(
     "cross",

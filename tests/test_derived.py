@@ -108,6 +108,35 @@ def test_uncertainty__is_that_of_the_commands(finished: SmallStudy, results: xr.
     assert np.array_equal(of_pairs.low.notnull(), scores.notnull())
 
 
+@pytest.mark.parametrize(("dim", "value"), [("theta_align", 0.8), ("min_types", 2), ("n_best", 3)])
+def test_uncertainty__along_a_threshold_is_that_of_the_command_at_each(
+    finished: SmallStudy, results: xr.DataTree, colign: Terminal, dim: str, value: float
+) -> None:
+    there = results[f"uncertainty/calign_by_{dim}"].to_dataset().sel(checkpoint="tiny", stack="encoder")
+    names = ["low", "high", *([] if dim == "n_best" else [f"null_{n}{end}" for n in NULLS for end in ("", "_high")])]
+    assert {*there.data_vars} == {*names}
+    given = "--source", "fr", "--target", "en", "--draws", DRAWS, "--seed", 3, "--set", f"{dim}={value}"
+    for row in colign.json("calign", finished.directory, *given)["layers"]:
+        here = there.sel({"source": "fr", "target": "en", "layer": row["layer"], dim: value})
+        assert {name: here[name].item() for name in names} == {name: row[name] for name in names}
+    scores = results[f"sweeps/calign_by_{dim}"].to_dataset().calign.sel(checkpoint="tiny", stack="encoder")
+    drawn = scores.notnull()
+    assert (there.low <= scores).where(drawn, True).all()
+    assert (scores <= there.high).where(drawn, True).all()
+    assert np.array_equal(there.low.notnull(), drawn)
+
+
+def test_uncertainty__of_colap_along_its_threshold(
+    finished: SmallStudy, results: xr.DataTree, colign: Terminal
+) -> None:
+    there = results["uncertainty/colap_by_theta_overlap"].to_dataset().sel(checkpoint="tiny", stack="encoder")
+    names = [*there.data_vars]
+    assert {*names} == {"low", "high", "null_languages", "null_languages_high"}
+    for row in colign.json("colap", finished.directory, "--draws", DRAWS, "--seed", 3, "--theta", 0.2)["layers"]:
+        here = there.sel(language_set=Path(row["store"]).stem, layer=row["layer"], theta_overlap=0.2)
+        assert {name: here[name].item() for name in names} == {name: row[name] for name in names}
+
+
 def test_uncertainty__a_threshold_draws_again_and_counts_nothing(
     finished: SmallStudy, results: xr.DataTree, colign: Terminal
 ) -> None:

@@ -156,6 +156,8 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=10)
     parser.add_argument("--folder", help="where to write (default: the folder of temporary files)")
     asked = parser.parse_args()
+    if asked.folder:
+        Path(asked.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         found = measure(Path(folder), asked.times)
     mb = 2**20
