@@ -1,5 +1,6 @@
 """The scikit-learn estimator: scikit-learn's own checks, its results, arrays of every kind, and bad input."""
 
+import logging
 import subprocess
 import sys
 import warnings
@@ -217,7 +218,9 @@ def test_clone__shares_the_workers() -> None:
         assert_same(copy.fit(rows()), model.fit(rows()))  # still entered
 
 
-def test_fit__on_a_cluster_equals_here(tmp_path: Path) -> None:
+def test_fit__on_a_cluster_equals_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(logging.getLogger("distributed.nanny"), "warning", lambda line, *_: said.append(line))
     values = rows()
     array = stored(tmp_path / "a.zarr", values)
     broken = values.copy()
@@ -229,6 +232,7 @@ def test_fit__on_a_cluster_equals_here(tmp_path: Path) -> None:
         np.testing.assert_array_equal(model.fit(array).predict(array), expected.labels_)
         with pytest.raises(ValueError, match="row 345 holds NaN or infinity"):
             clone(model).fit(stored(tmp_path / "b.zarr", broken))
+    assert said == []  # processes that have used torch end by themselves
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -1,10 +1,14 @@
 """Dask workers, whoever starts them: tasks in any order, results in the order of their keys."""
 
 import logging
+import multiprocessing
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.util import Finalize
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -241,6 +245,16 @@ class _Prepared(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
     def setup(self, worker: Any) -> None:
         threadpool_limits(limits=1)
         name_tasks_in_logs()
+        if multiprocessing.parent_process() is not None:
+            Finalize(None, _leave, exitpriority=-(2**31))  # after all that Python itself has to end
+
+
+def _leave() -> None:
+    """End this process as it is: libraries of C++ may wait for ever in their last steps, until a nanny kills them."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 class _Admission(WorkerPlugin):  # type: ignore[misc]
