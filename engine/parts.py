@@ -136,7 +136,7 @@ def fitting(
 def room(workers: Workers) -> int:
     """Bytes of parts that workers may hold: where parts lie on devices, at most half of what those have free."""
     free = [*workers.each(backend.free_memory).values()] or [backend.free_memory()]
-    known = [one for one in free if one is not None]
+    known = [one for one in free if isinstance(one, int)]  # not where there is no device, or a worker was lost
     return min(workers.memory, min(known) * len(free) // 2) if known else workers.memory
 
 

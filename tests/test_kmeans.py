@@ -11,7 +11,7 @@ import xarray as xr
 
 from engine import concepts, kmeans, store
 from engine.checkpoints import Checkpoints
-from engine.parts import Run, fitting
+from engine.parts import Run, fitting, room
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import BudgetError, InputError
@@ -223,6 +223,28 @@ def test_cluster__what_a_group_of_runs_remembered_is_let_go(whole: Any) -> None:
     with Watching(memory=memory) as workers:
         assert_same(clustered(task, wanted, workers), expected)
     assert 0 < most <= largest < 6
+
+
+@pytest.mark.parametrize(
+    ("free", "here", "expected"),
+    [
+        ({}, None, 1000),  # in this process, without a device
+        ({}, 600, 300),
+        ({"a": None, "b": None}, None, 1000),
+        ({"a": 800, "b": 600}, None, 600),  # parts lie anywhere: twice what fits the smaller
+        ({"a": 9000, "b": 9000}, None, 1000),
+        ({"a": 800, "b": OSError("lost")}, None, 800),
+    ],
+)
+def test_room__at_most_half_of_what_devices_have_free(
+    free: dict[str, Any], here: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Some(SerialWorkers):
+        def each(self, function: Any, *args: Any) -> dict[str, Any]:
+            return free
+
+    monkeypatch.setattr(kmeans.backend, "free_memory", lambda: here)
+    assert room(Some(memory=1000)) == expected
 
 
 def test_fitting__memory_for_nothing_is_refused_with_numbers() -> None:
