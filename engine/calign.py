@@ -1,6 +1,6 @@
 """CALIGN: concepts of one language whose types translate into one concept of another (Section 2.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,12 +106,7 @@ def aligned(
     InputError
         n_best is more than the ranks that were counted.
     """
-    counted = int(counts["rank"].values[-1]) + 1
-    if n_best > counted:
-        raise InputError(f"n_best is {n_best}, and translations were counted up to {counted}; count again with more")
-    ranks = int(np.searchsorted(counts["rank"].values, n_best))
-    part = (counts.reverse_types if back else counts.aligned_types).values[:ranks]
-    best = part[0] if len(part) == 1 else part.sum(axis=0, dtype=np.int32)
+    best = _of_best(counts.reverse_types if back else counts.aligned_types, n_best)
     one, other = ("target", "source") if back else ("source", "target")
     found = _pairs(
         best.transpose(0, 2, 1) if back else best,
@@ -124,6 +119,41 @@ def aligned(
         min_types_of=min_types_of,
     )
     return found.transpose(0, 2, 1) if back else found
+
+
+def _of_best(by_rank: xr.DataArray, n_best: int) -> NDArray[np.integer]:
+    """Counts (layer, source_concept, target_concept) of the n best translations."""
+    counted = int(by_rank["rank"].values[-1]) + 1
+    if n_best > counted:
+        raise InputError(f"n_best is {n_best}, and translations were counted up to {counted}; count again with more")
+    part = by_rank.values[: int(np.searchsorted(by_rank["rank"].values, n_best))]
+    return np.asarray(part[0] if len(part) == 1 else part.sum(axis=0, dtype=np.int32))
+
+
+def along(
+    counts: xr.Dataset, points: Sequence[Mapping[str, float]], *, denominator: str = "all", **rules: Any
+) -> NDArray[np.float64]:
+    """CALIGN (layer, point) with several values of theta_align and min_types in place of those of the rules.
+
+    The pairs that pass the loosest of them are found once, so that a point costs next to nothing.
+    """
+    given: list[dict[str, Any]] = [{**rules, **point} for point in points]
+    loosest = {name: min(one[name] for one in given) for name in ("theta_align", "min_types")}
+    layer, source, target = np.unravel_index(np.flatnonzero(pairs := aligned(counts, **(rules | loosest))), pairs.shape)
+    compare = at_least if rules.get("comparison", "at_least") == "at_least" else more_than
+    part = _of_best(counts.aligned_types, rules["n_best"])[layer, source, target]
+    size, every = counts.source_size.values[layer, source], counts.source_types.values
+    types = every[layer, source]
+    if rules.get("min_types_of", "both") == "both":
+        types = np.minimum(types, counts.target_types.values[layer, target])
+    found = np.zeros((len(every), len(points)))
+    for at, one in enumerate(given):
+        kept = compare(part, one["theta_align"], size) & (types > one["min_types"])
+        hit = np.zeros(every.shape, bool)
+        hit[layer[kept], source[kept]] = True
+        whole = (every > (0 if denominator == "all" else one["min_types"])).sum(axis=1)
+        found[:, at] = hit.sum(axis=1) / np.maximum(whole, 1)
+    return found
 
 
 def _pairs(

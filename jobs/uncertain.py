@@ -1,6 +1,6 @@
 """Scores of one layer with how far they can be read as signal, whether of a study or of files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,18 +45,16 @@ def scored_alignment(
     found |= dict.fromkeys(uncertain(NULLS), np.nan)
     found |= _spread(_restarts(comparisons, layer, target_layer, metrics), found["calign"])
     if draws:
-
-        def interval(**point: Any) -> tuple[float, float]:
-            given = metrics.alignment | point
-            whole = counts.source_types.values > (0 if metrics.denominator == "all" else given["min_types"])
-            return _interval(np.asarray(calign.aligned(counts, **given).any(axis=2)), whole, draws, seed)
-
-        found["low"], found["high"] = interval()
-        found |= _along(sweeps, interval)
+        points = _points(sweeps)
+        given = [metrics.alignment | point for point in points]
+        hits = np.concatenate([calign.aligned(counts, **one).any(axis=2) for one in given])
+        least = [0 if metrics.denominator == "all" else one["min_types"] for one in given]
+        whole = np.concatenate([counts.source_types.values > types for types in least])
+        found |= _intervals(points, uncertainty.bootstrap(hits, whole, draws, seed))
         for null in NULLS:
             points = _points([name for name in sweeps if null in SWEPT_NULLS[name]])
             drawn = _null(comparisons, layer, target_layer, metrics, null, draws, seed, points)
-            found |= _of_null(null, found["calign"], drawn[:, 0]) | _nulls_along(null, points, drawn)
+            found |= _of_null(null, found["calign"], points, drawn)
     return found, counts
 
 
@@ -86,20 +84,16 @@ def scored_overlap(
     found |= _spread(restarts, found["colap"])
     if draws:
         held = counts.language_count.sel(unit="token").sum("language").values > 0
-
-        def interval(**point: Any) -> tuple[float, float]:
-            return _interval(colap.overlapping(counts, **(rules | point)), held, draws, seed)
-
-        found["low"], found["high"] = interval()
-        found |= _along(sweeps, interval)
         points = _points(sweeps)
+        hits = np.concatenate([colap.overlapping(counts, **(rules | point)) for point in points])
+        found |= _intervals(points, uncertainty.bootstrap(hits, np.repeat(held, len(points), axis=0), draws, seed))
         drawn = np.array(
             [
                 [colap.score(one, **(rules | point))["colap"][0] for point in points]
                 for one in uncertainty.shuffled(counts, draws=draws, seed=seed)
             ]
         )
-        found |= _of_null("languages", found["colap"], drawn[:, 0]) | _nulls_along("languages", points, drawn)
+        found |= _of_null("languages", found["colap"], points, drawn)
     return found, counts
 
 
@@ -108,24 +102,20 @@ def _points(sweeps: Sequence[str]) -> list[dict[str, float]]:
     return [{}, *({name: value} for name in sweeps for value in SWEEPS[name])]
 
 
-def _along(sweeps: Sequence[str], interval: Callable[..., tuple[float, float]]) -> dict[str, NDArray[np.float64]]:
-    """Ends of the intervals (threshold) along each sweep."""
-    found = {}
-    for name in sweeps:
-        ends = np.array([interval(**{name: value}) for value in SWEEPS[name]])
-        found[f"low_by_{name}"], found[f"high_by_{name}"] = ends.T
-    return found
-
-
-def _nulls_along(
-    null: str, points: Sequence[Mapping[str, float]], drawn: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
-    """What is said of the scores (draw, point) of a null along each sweep."""
-    found = {}
+def _along(
+    points: Sequence[Mapping[str, float]], drawn: NDArray[np.float64]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Scores (draw, threshold) along each sweep, with what goes behind names."""
     for name in dict.fromkeys(name for point in points for name in point):
-        of_name = drawn[:, [name in point for point in points]]
-        found[f"null_{null}_by_{name}"] = of_name.mean(axis=0)
-        found[f"null_{null}_high_by_{name}"] = uncertainty.interval(of_name)[1]
+        yield f"_by_{name}", drawn[:, [name in point for point in points]]
+
+
+def _intervals(points: Sequence[Mapping[str, float]], drawn: NDArray[np.float64]) -> dict[str, Any]:
+    """What is said of the bootstrap's scores (draw, point)."""
+    low, high = uncertainty.interval(drawn[:, 0])
+    found: dict[str, Any] = {"low": float(low), "high": float(high)}
+    for behind, of_name in _along(points, drawn):
+        found[f"low{behind}"], found[f"high{behind}"] = uncertainty.interval(of_name)
     return found
 
 
@@ -160,7 +150,7 @@ def _null(
         for number, one in enumerate(comparisons)
     ]
     drawn = (calign.union(counts) for counts in zip(*made, strict=True))
-    return np.array([[calign.score(one, **{**rules, **point})["calign"][0] for point in points] for one in drawn])
+    return np.array([calign.along(one, points, **rules)[0] for one in drawn])
 
 
 def _spread(restarts: Sequence[float], chosen: float) -> dict[str, float]:
@@ -168,17 +158,17 @@ def _spread(restarts: Sequence[float], chosen: float) -> dict[str, float]:
     return {"restart_low": min(every), "restart_high": max(every)}
 
 
-def _interval(
-    numerator: NDArray[np.bool_], denominator: NDArray[np.bool_], draws: int, seed: int
-) -> tuple[float, float]:
-    low, high = uncertainty.interval(uncertainty.bootstrap(numerator, denominator, draws, seed)[:, 0])
-    return float(low), float(high)
-
-
-def _of_null(name: str, observed: float, drawn: NDArray[np.floating]) -> dict[str, float]:
-    """What is said of the scores (draw) of a null."""
-    return {
-        f"null_{name}": float(drawn.mean()),
-        f"null_{name}_high": float(uncertainty.interval(drawn)[1]),
-        f"null_{name}_p": float(uncertainty.exceeding(np.array([observed]), drawn[:, None])[0]),
+def _of_null(
+    name: str, observed: float, points: Sequence[Mapping[str, float]], drawn: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What is said of the scores (draw, point) of a null."""
+    own = drawn[:, 0]
+    found: dict[str, Any] = {
+        f"null_{name}": float(own.mean()),
+        f"null_{name}_high": float(uncertainty.interval(own)[1]),
+        f"null_{name}_p": float(uncertainty.exceeding(np.array([observed]), own[:, None])[0]),
     }
+    for behind, of_name in _along(points, drawn):
+        found[f"null_{name}{behind}"] = of_name.mean(axis=0)
+        found[f"null_{name}_high{behind}"] = uncertainty.interval(of_name)[1]
+    return found

@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.calign import aligned, best, calign, union, with_reverse
+from engine.calign import aligned, along, best, calign, score, union, with_reverse
 from schemas.errors import InputError
 from tests.oracles import metrics
 from tests.small_concepts import (
@@ -55,6 +55,27 @@ def test_calign__rises_with_the_size_gap_and_falls_with_min_types(
     assert (
         calign(counts, max_size_gap=one, **stricter).calign <= calign(counts, max_size_gap=one, **rule).calign
     ).all()
+
+
+@given(
+    studies(),
+    st.lists(hundredths.map(lambda n: {"theta_align": n}) | st.integers(0, 4).map(lambda n: {"min_types": n})),
+    st.fixed_dictionaries(
+        {
+            "n_best": st.integers(1, 3), "theta_align": hundredths, "min_types": st.integers(0, 4),
+            "max_size_gap": hundredths, "comparison": st.sampled_from(["at_least", "more_than"]),
+            "size_rule": st.sampled_from(["both", "source"]), "min_types_of": st.sampled_from(["both", "source"]),
+            "denominator": st.sampled_from(["all", "considered"]),
+        }
+    ),
+)  # fmt: skip
+def test_along__is_the_score_at_each_point(
+    drawn: dict[str, Any], points: list[dict[str, float]], rules: dict[str, Any]
+) -> None:
+    counts, _ = count(drawn)
+    rules["n_best"] = min(rules["n_best"], counts.sizes["rank"])
+    expected = [score(counts, **(rules | point))["calign"] for point in [{}, *points]]
+    assert along(counts, [{}, *points], **rules).T.tolist() == np.array(expected).tolist()
 
 
 @given(st.integers(0, 30), st.integers(0, 30), hundredths)
