@@ -47,17 +47,19 @@ def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str
             shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
             for layer, shade in zip(layers, shades, strict=True):
                 at.plot(scores[dim].values, scores.sel(layer=layer).values, color=shade, linewidth=1, label=f"{layer}")
+            highest = max(float(scores.max()), 1.0)
             at.axvline(own[dim], color="0.6", linewidth=0.6, linestyle=":", zorder=0)
-            if f"uncertainty/{name}" in results:
+            if "uncertainty" in results and name in results["uncertainty"].children:
                 drawn = results[f"uncertainty/{name}"].to_dataset().sel(where) * 100
                 ends = drawn.sel(layer=layers[-1])
+                highest = max(highest, float(ends.high.max()))
                 at.fill_between(drawn[dim].values, ends.low, ends.high, color=shades[-1], alpha=0.25, linewidth=0)
                 null = "null_types_high" if measure == "calign" else "null_languages_high"
                 of_all = drawn if null in drawn else results[f"uncertainty/{measure}"].to_dataset().sel(where) * 100
                 reached = of_all[null].max("layer").broadcast_like(drawn[dim]).values
                 at.fill_between(drawn[dim].values, 0, reached, color="0.9", linewidth=0, zorder=-1)
             at.set_xlabel(below)
-            at.set_ylim(0, 1.05 * max(float(scores.max()), 1.0))
+            at.set_ylim(0, 1.05 * highest)
             at.set_title(f"{measure.upper()} (%)")
             _grid(at, whole=scores[dim].dtype.kind == "i")
         handles, names = axes[0].get_legend_handles_labels()

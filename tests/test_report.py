@@ -14,6 +14,7 @@ from engine import results
 from jobs.claims import claims
 from jobs.clouds import Cloud, cloud_figure, families
 from jobs.files import load_study
+from jobs.panels import sweep_figure
 from jobs.tables import Table
 from tests import small_tasks
 from tests.small_study import SmallStudy, Terminal, call
@@ -69,6 +70,22 @@ def test_report__writes_all_that_the_study_allows(reported: SmallStudy) -> None:
         assert path.stat().st_size > 0
         if path.suffix == ".png":
             assert imread(path).std() > 0.01  # something is drawn
+
+
+def test_sweeps__show_intervals_and_nulls_at_every_threshold(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    tree = results.load(layout.results)
+    figure = sweep_figure(tree, study, "base", "encoder", ("de", "en"))
+    drawn = (
+        tree["uncertainty/calign_by_theta_align"]
+        .to_dataset()
+        .sel(checkpoint="base", stack="encoder", source="de", target="en")
+    )
+    for axes in figure.axes:
+        assert len(axes.collections) == 2
+    band, null = (one.get_paths()[0].vertices[:, 1] for one in figure.axes[1].collections)
+    assert {*band.round(9)} == {*(100 * drawn[["low", "high"]].sel(layer=2).to_array()).values.ravel().round(9)}
+    assert null.max() == 100 * drawn.null_types_high.max()
 
 
 def test_tables__hold_the_results(reported: SmallStudy) -> None:
