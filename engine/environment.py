@@ -18,10 +18,21 @@ _PACKAGES = (
     "tokenizers", "scikit-learn", "sil-thot", "cupy-cuda13x", "cuml-cu13",
 )  # fmt: skip
 
+_DECIDING = (
+    "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray",
+    "zarr",
+)  # fmt: skip
+
 OWN = ("machine", "GPUs")
 """What workers must share with one another, but not with the process that hands out their tasks."""
 
 REMEDY = "install the same packages on all of them, and mount text, models and study directory at the same place"
+
+
+@cache
+def versions() -> str:
+    """Versions of the packages that decide results and bytes on disk."""
+    return ", ".join(f"{name} {version(name)}" for name in _DECIDING)
 
 
 def describe(directory: str, lease: str, needed: Sequence[str]) -> dict[str, str]:

@@ -6,8 +6,9 @@ import gzip
 import hashlib
 import os
 import shutil
+import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -122,11 +123,21 @@ def write_bytes(path: str, content: bytes) -> None:
         system, place = filesystem(path)
         system.makedirs(system._parent(place), exist_ok=True)
         if isinstance(system, LocalFileSystem):
-            part = f"{place}.partial"
+            part = f"{place}.{uuid.uuid4().hex}.partial"  # of this writer alone
             system.pipe_file(part, content)
             system.mv(part, place)
         else:  # object stores put whole objects
             system.pipe_file(place, content)
+
+
+def write_files(folder: str, contents: Mapping[str, bytes]) -> None:
+    """Write small files of a folder, each in one step; an object store takes many at once."""
+    system, place = filesystem(folder)
+    if isinstance(system, LocalFileSystem):
+        for name, content in contents.items():
+            write_bytes(join(folder, name), content)
+    else:
+        system.pipe({f"{place}/{name}": content for name, content in contents.items()})
 
 
 def sweep_partial_files(path: str) -> int:

@@ -9,8 +9,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
 from itertools import product
 from typing import Any, Literal
 
@@ -22,27 +20,17 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+from zarr.storage import MemoryStore, WrapperStore
 
-from engine.paths import explained, filesystem, join, remove
+from engine.environment import versions
+from engine.paths import explained, filesystem, join, remove, write_files
 from schemas.dataset import Schema
 from schemas.errors import SchemaError, StoreError
-
-_PACKAGES = (
-    "colign", "dask", "numpy", "scikit-learn", "scipy", "sil-thot", "tokenizers", "torch", "transformers", "xarray",
-    "zarr",
-)  # fmt: skip
 
 # a chunk of nothing but fill values is written too: a file that is missing is then always a loss
 zarr.config.set({"array.write_empty_chunks": True})
 
 _FILL = {"f": np.nan, "i": -1, "b": False}
-
-
-@lru_cache(maxsize=1)
-def versions() -> str:
-    """Versions of the packages that decide results and bytes on disk."""
-    return ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
 
 
 @contextlib.contextmanager
@@ -125,7 +113,10 @@ def setup(
 
 def remove_other(path: str, fingerprint: str) -> None:
     """Remove a dataset whose settings are not those of the fingerprint, or that was never laid out in full."""
-    held = attributes(path)
+    try:
+        held = attributes(path)
+    except StoreError:  # damaged
+        held = {}
     if held is not None and held.get("fingerprint") != fingerprint:
         remove(path)
 
@@ -281,11 +272,18 @@ def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0,
 
 
 def save(path: str, schema: Schema, dataset: xr.Dataset, **provenance: Any) -> None:
-    """Write a whole small dataset with attributes that say how it was made, replacing what was there."""
+    """Write a whole small dataset with attributes that say how it was made, replacing what was there.
+
+    What has the same `fingerprint` is written over file by file, so that an attempt that was believed lost, and is lost
+    while it writes, leaves whole what another attempt has written meanwhile.
+    """
     schema.validate(dataset)
     dataset = dataset.assign_attrs(provenance, versions=versions())
+    files: dict[str, Buffer] = {}
+    dataset.to_zarr(MemoryStore(files), mode="w", consolidated=False, encoding=guarded(dataset))
     with explained(path):
-        dataset.to_zarr(path, mode="w", consolidated=False, encoding=guarded(dataset))
+        remove_other(path, provenance.get("fingerprint", ""))
+        write_files(path, {name: content.to_bytes() for name, content in files.items()})
 
 
 def guarded(dataset: xr.Dataset) -> dict[Any, Any]:

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import calign, colap, cross, properties, results, scores, store
+from engine.environment import versions
 from engine.records import read_records
 from jobs import models
 from jobs.correlate import correlations
@@ -58,7 +59,7 @@ def derive(context: Context, text: Text) -> xr.DataTree:
         study_hash=digest(study),
         text_hash=_text_hash(layout),
         inputs_hash=context.inputs,
-        versions=store.versions(),
+        versions=versions(),
     )
     for node, dataset in _drawn(study, layout):
         tree[node] = xr.DataTree(dataset)

@@ -1,5 +1,6 @@
 """The store: layout, regions of whole shards, commit records, clear failures."""
 
+import contextlib
 import errno
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from engine import paths, store
 from engine.kernels.shards import shard_ranges
 from schemas.activations import ACTIVATIONS
 from schemas.corpus import CORPUS, SELECTION
+from schemas.counts import LANGUAGE_COUNT
 from schemas.errors import SchemaError, StoreError
 
 
@@ -188,3 +190,48 @@ def test_paths__may_be_urls() -> None:
     assert paths.read_text(f"{root}/deep/a.txt") == "text"
     assert paths.free_bytes(root) is None
     assert paths.sweep_partial_files(root) == 0
+
+
+def counts(value: int) -> xr.Dataset:
+    """A small dataset."""
+    values = np.full((1, 3, 2, 2), value)
+    names = {"layer": np.array([1], np.int32), "language": ["de", "en"], "unit": ["token", "type"]}
+    return LANGUAGE_COUNT.create(names | {"language_count": values})
+
+
+@pytest.mark.parametrize("files", range(12))
+def test_save__an_attempt_that_is_lost_midway_leaves_what_another_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    path = str(tmp_path / "a.zarr")
+    store.save(path, LANGUAGE_COUNT, counts(7), fingerprint="same")
+    whole = {file: file.read_bytes() for file in (tmp_path / "a.zarr").rglob("*") if file.is_file()}
+    write, left = paths.write_bytes, [files]
+
+    def lost(name: str, content: bytes) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write(name, content)
+
+    monkeypatch.setattr(paths, "write_bytes", lost)
+    with contextlib.suppress(KeyboardInterrupt):
+        store.save(path, LANGUAGE_COUNT, counts(7), fingerprint="same")
+    assert {file: file.read_bytes() for file in (tmp_path / "a.zarr").rglob("*") if file.is_file()} == whole
+    assert len(whole) < 12  # or some would have no fault
+
+
+@pytest.mark.parametrize("before", ["other", "none", "damaged", "nothing"])
+def test_save__replaces_what_is_of_other_settings_or_damaged(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "a.zarr"
+    if before != "nothing":
+        given = {} if before == "none" else {"fingerprint": "before" if before == "other" else "now"}
+        store.save(str(path), LANGUAGE_COUNT, counts(1), **given)
+        (path / "stray").write_text("of another layout")
+    if before == "damaged":
+        (path / "zarr.json").write_text("{")
+    store.save(str(path), LANGUAGE_COUNT, counts(2), fingerprint="now")
+    assert (
+        store.read(str(path), LANGUAGE_COUNT).language_count.values.tolist() == counts(2).language_count.values.tolist()
+    )
+    assert not (path / "stray").exists()
