@@ -199,13 +199,13 @@ def _write(
     path: str, schema: Schema, columns: Mapping[str, Iterable[NDArray[np.int64]]], block: int, **attributes: Any
 ) -> None:
     """Write columns (token) of numbers that come in blocks."""
-    paths.remove(path)
-    store.setup(path, schema, {"token": 0}, {}, chunks={"token": block}, shards={}, **attributes)
-    for name, values in columns.items():
-        column = store.Growing(path, name)
-        for part in values:
-            column.extend(part)
-        column.flush()
+    with paths.replaced(path) as made:
+        store.setup(made, schema, {"token": 0}, {}, chunks={"token": block}, shards={}, **attributes)
+        for name, values in columns.items():
+            column = store.Growing(made, name)
+            for part in values:
+                column.extend(part)
+            column.flush()
 
 
 def mixed_tokens(
