@@ -16,7 +16,7 @@ from engine.estimator import KMeans
 from engine.kernels.lloyd import Rows
 from engine.kernels.sums import grid
 from tests.oracles import cuda
-from tests.test_lloyd import PRECISIONS, nearest, problem, problems
+from tests.test_lloyd import PRECISIONS, nearest, problem, problems, spread
 
 pytestmark = pytest.mark.skipif(
     backend.array_module() is np and cuda.COMPILER is None, reason="needs a CUDA device and cupy, or g++"
@@ -74,11 +74,7 @@ def test_advance__many_rows_equal_those_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch, precision: str, hidden: int, k: int, scale: float, offset: float
 ) -> None:
     monkeypatch.setattr(device, "BLOCK_ROWS", 128)
-    rng = np.random.default_rng(hidden + k)
-    values = (offset + scale * rng.normal(size=(301, hidden))).astype(np.float16)
-    mean = values.astype(np.float64).mean(axis=0).astype(np.float32)
-    centroids = values[rng.choice(len(values), k, replace=False)].astype(np.float64)
-    centroids[0] *= 50
+    values, mean, centroids = spread(301, hidden, k, scale, offset)
     products = host.products(precision)
     expected = host.advance(Rows(values), mean, [(host.Centroids(centroids, None, mean, products), None)], products)
     assert labels_of(values, mean, centroids, precision).tolist() == expected[0].label.tolist()

@@ -28,6 +28,16 @@ def problem(rows: int, k: int, hidden: int, seed: int, dtype: str = "float16") -
     return values.astype(dtype), np.full(hidden, 5, np.float32), centroids
 
 
+def spread(rows: int, hidden: int, k: int, scale: float, offset: float) -> tuple[np.ndarray, ...]:
+    """Vectors without groups, their mean, and some of them as centroids."""
+    rng = np.random.default_rng(hidden + k)
+    values = (offset + scale * rng.normal(size=(rows, hidden))).astype(np.float16)
+    mean = values.astype(np.float64).mean(axis=0).astype(np.float32)
+    centroids = values[rng.choice(rows, k, replace=False)].astype(np.float64)
+    centroids[0] *= 50  # far from all: its norm must not spoil the bounds of others
+    return values, mean, centroids
+
+
 def nearest(values: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First nearest centroid of every row, and squared distances (row, concept), by differences in float64."""
     gap = values.astype(np.float64)[:, None] - centroids[None]
@@ -99,11 +109,7 @@ def test_advance__many_rows_of_many_numbers(
     monkeypatch: pytest.MonkeyPatch, precision: str, hidden: int, k: int, scale: float, offset: float
 ) -> None:
     monkeypatch.setattr(lloyd, "BLOCK_ROWS", 512)
-    rng = np.random.default_rng(hidden + k)
-    values = (offset + scale * rng.normal(size=(1100, hidden))).astype(np.float16)
-    mean = values.astype(np.float64).mean(axis=0).astype(np.float32)
-    centroids = values[rng.choice(len(values), k, replace=False)].astype(np.float64)
-    centroids[0] *= 50  # far from all: its norm must not spoil the bounds of others
+    values, mean, centroids = spread(1100, hidden, k, scale, offset)
     rows, state, before = lloyd.Rows(values), None, None
     for _ in range(5):
         state = advanced(rows, mean, centroids, before, state, precision)
