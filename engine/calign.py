@@ -133,21 +133,25 @@ def _of_best(by_rank: xr.DataArray, n_best: int) -> NDArray[np.integer]:
 def along(
     counts: xr.Dataset, points: Sequence[Mapping[str, float]], *, denominator: str = "all", **rules: Any
 ) -> NDArray[np.float64]:
-    """CALIGN (layer, point) with several values of theta_align and min_types in place of those of the rules.
+    """CALIGN (layer, point) with several values of n_best, theta_align and min_types in place of those of the rules.
 
     The pairs that pass the loosest of them are found once, so that a point costs next to nothing.
     """
     given: list[dict[str, Any]] = [{**rules, **point} for point in points]
     loosest = {name: min(one[name] for one in given) for name in ("theta_align", "min_types")}
+    loosest["n_best"] = max(one["n_best"] for one in given)
     layer, source, target = np.unravel_index(np.flatnonzero(pairs := aligned(counts, **(rules | loosest))), pairs.shape)
     compare = at_least if rules.get("comparison", "at_least") == "at_least" else more_than
-    part = _of_best(counts.aligned_types, rules["n_best"])[layer, source, target]
+    by_rank = counts.aligned_types.values[:, layer, source, target]
+    best = np.concatenate([np.zeros_like(by_rank[:1]), by_rank.cumsum(axis=0, dtype=np.int32)])
+    counted = counts.aligned_types["rank"].values
     size, every = counts.source_size.values[layer, source], counts.source_types.values
     types = every[layer, source]
     if rules.get("min_types_of", "both") == "both":
         types = np.minimum(types, counts.target_types.values[layer, target])
     found = np.zeros((len(every), len(points)))
     for at, one in enumerate(given):
+        part = best[np.searchsorted(counted, one["n_best"])]
         kept = compare(part, one["theta_align"], size) & (types > one["min_types"])
         hit = np.zeros(every.shape, bool)
         hit[layer[kept], source[kept]] = True

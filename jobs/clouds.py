@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -33,6 +34,11 @@ class Cloud:
     languages: Mapping[str, str]
     """Language of each word."""
 
+    @classmethod
+    def ranked(cls, title: str, words: Sequence[str], language: str) -> "Cloud":
+        """Words of one language, the first the largest."""
+        return cls(title, {word: len(words) - rank for rank, word in enumerate(words)}, dict.fromkeys(words, language))
+
 
 def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
     """Draw clouds side by side: words in rows, the more frequent the larger, colours by language.
@@ -42,7 +48,7 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
     """
     known = sorted({language for cloud in clouds for language in cloud.languages.values()})
     colours = dict(zip(known, COLOURS * (1 + len(known) // len(COLOURS)), strict=False))
-    with matplotlib.style.context({**STYLE, "font.family": families(clouds)}, after_reset=True):
+    with matplotlib.style.context(cloud_style(clouds), after_reset=True):
         figure = Figure(figsize=(3.35 * min(2, len(clouds)), 2.3 * -(-len(clouds) // 2)))
         FigureCanvasAgg(figure)  # measures words
         columns = min(2, len(clouds))
@@ -53,15 +59,8 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
         for axes in grid.flat[len(clouds) :]:
             axes.set_axis_off()
         for axes, cloud in zip(grid.flat, clouds, strict=False):
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.set(xlim=(0, 1), ylim=(0, 1))
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(True)
-            for spine in axes.spines.values():
-                spine.set_color("0.8")
-            axes.set_title(cloud.title.replace("$", r"\$"), fontsize=7)
-            _fill(axes, cloud, colours)
+            frame(axes, cloud.title)
+            fill(axes, cloud, colours)
         if len(known) > 1:
             handles = [matplotlib.lines.Line2D([], [], color=c, linewidth=3, label=n) for n, c in colours.items()]
             figure.legend(handles=handles, ncols=len(handles), loc="lower center", frameon=False, borderaxespad=0)
@@ -70,8 +69,24 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
     return figure
 
 
-def _fill(axes: Axes, cloud: Cloud, colours: Mapping[str, str]) -> None:
-    """Words in rows that are as wide as the axes, all smaller until every row fits."""
+def cloud_style(clouds: Sequence[Cloud]) -> dict[str, Any]:
+    """Settings of matplotlib in which the words of clouds can be drawn."""
+    return {**STYLE, "font.family": families(clouds)}
+
+
+def frame(axes: Axes, title: str) -> None:
+    """A thin frame without ticks, and a title above it."""
+    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
+    for spine in axes.spines.values():
+        spine.set(visible=True, color="0.8")
+    axes.set_title(title.replace("$", r"\$"), fontsize=7)
+
+
+def fill(axes: Axes, cloud: Cloud, colours: Mapping[str, str]) -> None:
+    """Words in rows that are as wide as the axes, all smaller until every row fits.
+
+    The figure has a canvas that measures words.
+    """
     chosen = sorted(cloud.words.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
     if not chosen:
         return

@@ -28,8 +28,7 @@ def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str
     """Draw CALIGN and COLAP of a pair against each threshold, a line for each layer (Figure 30).
 
     A dotted line marks the study's own threshold. Where the study drew intervals, a band shows that of the highest
-    layer, and a grey one what concepts of any layer reach in which nothing corresponds (97.5 % of its draws). Each
-    N-best would count anew, so there the null is that of the study's own.
+    layer, and a grey one what concepts of any layer reach in which nothing corresponds (97.5 % of its draws).
     """
     own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap}
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -55,9 +54,7 @@ def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str
                 highest = max(highest, float(ends.high.max()))
                 at.fill_between(drawn[dim].values, ends.low, ends.high, color=shades[-1], alpha=0.25, linewidth=0)
                 null = "null_types_high" if measure == "calign" else "null_languages_high"
-                of_all = drawn if null in drawn else results[f"uncertainty/{measure}"].to_dataset().sel(where) * 100
-                reached = of_all[null].max("layer").broadcast_like(drawn[dim]).values
-                at.fill_between(drawn[dim].values, 0, reached, color="0.9", linewidth=0, zorder=-1)
+                at.fill_between(drawn[dim].values, 0, drawn[null].max("layer"), color="0.9", linewidth=0, zorder=-1)
             at.set_xlabel(below)
             at.set_ylim(0, 1.05 * highest)
             at.set_title(f"{measure.upper()} (%)")

@@ -24,6 +24,7 @@ from jobs.explore import write_explorer
 from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label import Concept
 from jobs.layout import Layout
+from jobs.overview import overview_figure, shared_concept, space
 from jobs.panels import properties_figure, sweep_figure, uncertainty_figure
 from jobs.progress import err, out, print_json
 from jobs.selections import concepts_name, selections
@@ -124,6 +125,8 @@ def _write_figure(name: str, figure: Figure, folder: str) -> list[str]:
 
 def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
     """Every figure that the results allow."""
+    for number, stack in enumerate(study.activations.stacks):
+        yield from _overview(tree, study, layout, stack, f"-{stack}" if number else "")
     yield "calign", "CALIGN by layer (Figures 2, 4, 5, 11 to 13)", partial(calign_figure, tree, study)
     yield "colap", "COLAP by layer (Figures 7, 8, 24, 25)", partial(colap_figure, tree, study)
     calign = tree["calign"].to_dataset()
@@ -149,6 +152,20 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
         yield from _clouds(calign.calign, study, layout, checkpoint, stack, behind)
 
 
+def _overview(tree: xr.DataTree, study: Study, layout: Layout, stack: str, behind: str) -> Iterator[Drawn]:
+    """A concept in several languages, and the mixed text of the most languages in the first and last checkpoint."""
+    checkpoints = [*study.checkpoints]
+    last = ([name for name in checkpoints if study.checkpoints[name].tuned_on] or checkpoints)[-1]
+    scores = tree["calign"].to_dataset().calign.sel(checkpoint=last, stack=stack)
+    layer, clouds = shared_concept(scores, study, layout, last, stack)
+    group = max(("+".join(languages) for languages in study.language_sets), key=lambda name: name.count("+"))
+    maps = [space(study, layout, one, stack, group, layer) for one in dict.fromkeys((checkpoints[0], last))]
+    caption = (
+        f"A concept of {last} in several languages, and the concepts of {group}, layer {layer}, {stack} (Figure 1)"
+    )
+    yield f"overview{behind}", caption, partial(overview_figure, clouds, maps)
+
+
 def _clouds(
     scores: xr.DataArray, study: Study, layout: Layout, checkpoint: str, stack: str, behind: str
 ) -> Iterator[Drawn]:
@@ -164,10 +181,9 @@ def _clouds(
                     target, source, pair.target_words, pair.target_concept
                 )  # fmt: skip
                 for language, other, words, concept in of:
-                    counts = {word: len(words) - rank for rank, word in enumerate(words)}
                     named = label.called(labels, checkpoint, stack, concepts_name(study, language, other), layer)
                     title = f"{language}: {named.get(concept, f'{len(words)} types')}"
-                    clouds.append(Cloud(title, counts, dict.fromkeys(words, language)))
+                    clouds.append(Cloud.ranked(title, words, language))
             if clouds:
                 name = f"clouds-aligned-{source}-{target}-{layer}{behind}"
                 caption = (

@@ -114,15 +114,14 @@ def largest_pairs(
     top
         Pairs at most.
     """
-    pairs = calign.aligned(counts, **metrics.alignment)[0]
-    strength = np.where(pairs, counts.aligned_types.values[: metrics.n_best, 0].sum(axis=0), 0)
+    strength = strengths(counts, metrics)
     best = strength.argmax(axis=1)
     found = []
     for one in np.argsort(-strength.max(axis=1), kind="stable")[:top].tolist():
         other = int(best[one])
         if not strength[one, other]:
             break
-        words = [_by_count(of_side[labels == c]) for (of_side, labels), c in zip(tokens, (one, other), strict=True)]
+        words = [by_count(of_side[labels == c]) for (of_side, labels), c in zip(tokens, (one, other), strict=True)]
         found.append(
             AlignedPair(
                 one,
@@ -138,6 +137,12 @@ def largest_pairs(
     return found
 
 
-def _by_count(words: NDArray[Any]) -> list[str]:
+def strengths(counts: xr.Dataset, metrics: Metrics) -> NDArray[np.integer]:
+    """Aligned types (source_concept, target_concept) of the pairs that are aligned at the one layer; 0 elsewhere."""
+    pairs = calign.aligned(counts, **metrics.alignment)[0]
+    return np.where(pairs, counts.aligned_types.values[: metrics.n_best, 0].sum(axis=0), 0)
+
+
+def by_count(words: NDArray[Any]) -> list[str]:
     """Distinct words, the most frequent first."""
     return [word for word, _ in Counter(words.tolist()).most_common()]

@@ -20,6 +20,7 @@ from jobs.selections import concepts_name, is_linked
 from schemas.concepts import CONCEPTS
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
+from schemas.metrics import Metrics
 from schemas.study import Study
 
 
@@ -159,20 +160,20 @@ class Comparison:
         return calign.with_reverse(found, one_layer(back, layer))
 
     def unrelated(
-        self, layer: int, target_layer: int, n_best: int, null: str, draws: int, seed: int
+        self, layer: int, target_layer: int, metrics: Metrics, null: str, draws: int, seed: int, *, by_rank: bool
     ) -> Iterator[xr.Dataset]:
-        """ALIGNED_TYPES of one layer (rank 0: any of the N-best) where concepts do not correspond."""
+        """ALIGNED_TYPES of one layer where concepts do not correspond: by rank, or (rank 0) of any of the N-best."""
         words, side = self.words, uncertainty.NULLS.index(null)
         tokens, count = ((words.source, words.n_source), (words.target, words.n_target))[side]
         types = (self.dictionary.source_type, self.dictionary.target_type)[side].values
         links = np.bincount(types, weights=self.dictionary["count"].values, minlength=count).astype(np.int64)
         frequency = np.maximum(links, np.bincount(tokens, minlength=count))  # of words selected more often than linked
         one, other = self.source.labels(layer), self.target.labels(target_layer)
-        best = words.best(n_best)
+        kept, ranks = (words, metrics.n_ranks) if by_rank else (words.best(metrics.n_best), 1)
         for drawn in uncertainty.unrelated(
-            best.entries, np.unique(tokens), frequency, null=null, draws=draws, seed=seed
+            kept.entries, np.unique(tokens), frequency, null=null, draws=draws, seed=seed
         ):
-            found = counted(replace(best, entries=drawn), one, other, (self.source.size, self.target.size), 1)
+            found = counted(replace(kept, entries=drawn), one, other, (self.source.size, self.target.size), ranks)
             yield one_layer(found, layer)
 
 

@@ -364,7 +364,7 @@ def _uncertainty(context: Context, text: Text) -> Iterator[Stage]:
         groups = study.language_sets if between in study.activations.stacks else ()
         keys += [Key("uncertainty", (name, between, "+".join(group))) for group in groups]
         keys += [Key("uncertainty", (name, between, source, "+".join(of))) for source, of in target_groups(study)]
-    cells = 3 * 4 * settings.ks[0] ** 2 * study.metrics.n_best * 2  # of both directions
+    cells = 6 * 4 * settings.ks[0] ** 2 * study.metrics.n_ranks  # of both directions; a null's, and as they are made
     token = _TYPE + 4 * layers * settings.restarts * len(settings.ks)
     needed = max(
         sum(text.selected_tokens[lang] for lang in (source, *of)) * token

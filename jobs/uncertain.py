@@ -11,7 +11,7 @@ from engine import calign, colap, uncertainty
 from engine.results import SWEEPS
 from jobs.sides import Comparison, Side, count_languages
 from schemas.metrics import Metrics
-from schemas.results import COLAP_NULLS, NULLS, SWEPT_NULLS, uncertain
+from schemas.results import COLAP_NULLS, NULLS, uncertain
 
 
 def scored_alignment(
@@ -52,7 +52,6 @@ def scored_alignment(
         whole = np.concatenate([counts.source_types.values > types for types in least])
         found |= _intervals(points, uncertainty.bootstrap(hits, whole, draws, seed))
         for null in NULLS:
-            points = _points([name for name in sweeps if null in SWEPT_NULLS[name]])
             drawn = _null(comparisons, layer, target_layer, metrics, null, draws, seed, points)
             found |= _of_null(null, found["calign"], points, drawn)
     return found, counts
@@ -144,9 +143,12 @@ def _null(
     points: Sequence[Mapping[str, float]],
 ) -> NDArray[np.float64]:
     """CALIGN (draw, point) where concepts do not correspond, with some thresholds in place of the study's."""
-    rules: dict[str, Any] = {**metrics.alignment, "n_best": 1, "denominator": metrics.denominator}
+    rules: dict[str, Any] = {**metrics.alignment, "denominator": metrics.denominator}
+    by_rank = any("n_best" in point for point in points)
+    if not by_rank:
+        rules["n_best"] = 1
     made = [
-        one.unrelated(layer, target_layer, metrics.n_best, null, draws, seed + number)
+        one.unrelated(layer, target_layer, metrics, null, draws, seed + number, by_rank=by_rank)
         for number, one in enumerate(comparisons)
     ]
     drawn = (calign.union(counts) for counts in zip(*made, strict=True))

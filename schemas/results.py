@@ -138,11 +138,6 @@ COLAP_NULLS = {"languages": "languages shuffled"}
 """The same of COLAP."""
 
 
-SWEPT_NULLS = {"n_best": {}, "theta_align": NULLS, "min_types": NULLS, "theta_overlap": COLAP_NULLS}
-"""Thresholds along which intervals are drawn (those of Figure 30), and the nulls that are: every N-best would count its
-own anew."""
-
-
 def _swept(score: str, dims: tuple[str, ...], nulls: dict[str, str], by: str = "") -> tuple[Variable, ...]:
     """Variables of intervals and nulls along a threshold; `by` goes behind their names."""
     found = [v for v in _uncertainty(score, dims, nulls) if not v.name.startswith("restart") and v.name[-2:] != "_p"]
@@ -179,27 +174,27 @@ def _uncertainty_schema(what: str, variables: tuple[Variable, ...], version: int
 
 
 def _of_part(score: str, nulls: dict[str, str], sweeps: Iterable[str]) -> tuple[Variable, ...]:
-    along = [_swept(score, ("layer", name), SWEPT_NULLS[name], f"_by_{name}") for name in sweeps]
+    along = [_swept(score, ("layer", name), nulls, f"_by_{name}") for name in sweeps]
     return (*_uncertainty(score, ("layer",), nulls), *(variable for found in along for variable in found))
 
 
 CALIGN_UNCERTAINTY = _uncertainty_schema("calign", _uncertainty("CALIGN", _CALIGN_DIMS, NULLS))
 COLAP_UNCERTAINTY = _uncertainty_schema("colap", _uncertainty("COLAP", _COLAP_DIMS, COLAP_NULLS))
 CALIGN_UNCERTAINTY_SWEEPS = {
-    name: _uncertainty_schema(f"calign by {name}", _swept("CALIGN", (*_CALIGN_DIMS, name), SWEPT_NULLS[name]))
+    name: _uncertainty_schema(f"calign by {name}", _swept("CALIGN", (*_CALIGN_DIMS, name), NULLS))
     for name in ("n_best", "theta_align", "min_types")
 }
 COLAP_UNCERTAINTY_SWEEPS = {
-    name: _uncertainty_schema(f"colap by {name}", _swept("COLAP", (*_COLAP_DIMS, name), SWEPT_NULLS[name]))
+    name: _uncertainty_schema(f"colap by {name}", _swept("COLAP", (*_COLAP_DIMS, name), COLAP_NULLS))
     for name in ("theta_overlap",)
 }
 CALIGN_UNCERTAINTY_OF_PART = _uncertainty_schema(
-    "calign by layer", _of_part("CALIGN", NULLS, CALIGN_UNCERTAINTY_SWEEPS), version=3
+    "calign by layer", _of_part("CALIGN", NULLS, CALIGN_UNCERTAINTY_SWEEPS), version=4
 )
 COLAP_UNCERTAINTY_OF_PART = _uncertainty_schema(
     "colap by layer", _of_part("COLAP", COLAP_NULLS, COLAP_UNCERTAINTY_SWEEPS), version=3
 )
-"""The same of one pair or set of one checkpoint, with that along thresholds."""
+"""The same of one pair or set of one checkpoint, with that along the thresholds of Figure 30."""
 
 CROSS = Schema(
     "cross",

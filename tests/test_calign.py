@@ -59,7 +59,11 @@ def test_calign__rises_with_the_size_gap_and_falls_with_min_types(
 
 @given(
     studies(),
-    st.lists(hundredths.map(lambda n: {"theta_align": n}) | st.integers(0, 4).map(lambda n: {"min_types": n})),
+    st.lists(
+        hundredths.map(lambda n: {"theta_align": n})
+        | st.integers(0, 4).map(lambda n: {"min_types": n})
+        | st.integers(1, 3).map(lambda n: {"n_best": n})
+    ),
     st.fixed_dictionaries(
         {
             "n_best": st.integers(1, 3), "theta_align": hundredths, "min_types": st.integers(0, 4),
@@ -73,7 +77,9 @@ def test_along__is_the_score_at_each_point(
     drawn: dict[str, Any], points: list[dict[str, float]], rules: dict[str, Any]
 ) -> None:
     counts, _ = count(drawn)
-    rules["n_best"] = min(rules["n_best"], counts.sizes["rank"])
+    for one in (rules, *points):
+        if "n_best" in one:
+            one["n_best"] = min(one["n_best"], counts.sizes["rank"])
     expected = [score(counts, **(rules | point))["calign"] for point in [{}, *points]]
     assert along(counts, [{}, *points], **rules).T.tolist() == np.array(expected).tolist()
 

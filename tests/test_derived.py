@@ -113,7 +113,7 @@ def test_uncertainty__along_a_threshold_is_that_of_the_command_at_each(
     finished: SmallStudy, results: xr.DataTree, colign: Terminal, dim: str, value: float
 ) -> None:
     there = results[f"uncertainty/calign_by_{dim}"].to_dataset().sel(checkpoint="tiny", stack="encoder")
-    names = ["low", "high", *([] if dim == "n_best" else [f"null_{n}{end}" for n in NULLS for end in ("", "_high")])]
+    names = ["low", "high", *(f"null_{null}{end}" for null in NULLS for end in ("", "_high"))]
     assert {*there.data_vars} == {*names}
     given = "--source", "fr", "--target", "en", "--draws", DRAWS, "--seed", 3, "--set", f"{dim}={value}"
     for row in colign.json("calign", finished.directory, *given)["layers"]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from engine import results
 from jobs.claims import claims
 from jobs.clouds import Cloud, cloud_figure, families
 from jobs.files import load_study
+from jobs.overview import overview_figure, shared_concept, space
 from jobs.panels import sweep_figure
+from jobs.show import aligned_pairs
 from jobs.tables import Table
 from tests import small_tasks
 from tests.small_study import SmallStudy, Terminal, call
@@ -58,7 +61,7 @@ def test_report__writes_all_that_the_study_allows(reported: SmallStudy) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
     drawn = "calign", "colap", "calign-ner", "sweeps-de-en", "calign-uncertainty", "colap-uncertainty", "properties"
-    for figure in (*drawn, "cloud-base-encoder-en-2-0"):
+    for figure in ("overview", *drawn, "cloud-base-encoder-en-2-0"):
         assert {f"{figure}.pdf", f"{figure}.png"} <= names
     for table in ("scores-ner", "data-ner", "text", "calign", "colap", "budget"):
         assert {f"{table}.md", f"{table}.csv", f"{table}.tex"} <= names
@@ -86,6 +89,39 @@ def test_sweeps__show_intervals_and_nulls_at_every_threshold(reported: SmallStud
     band, null = (one.get_paths()[0].vertices[:, 1] for one in figure.axes[1].collections)
     assert {*band.round(9)} == {*(100 * drawn[["low", "high"]].sel(layer=2).to_array()).values.ravel().round(9)}
     assert null.max() == 100 * drawn.null_types_high.max()
+
+
+def test_overview__shows_a_concept_of_most_languages(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    scores = results.load(layout.results)["calign"].to_dataset().calign.sel(checkpoint="ner", stack="encoder")
+    layer, clouds = shared_concept(scores, study, layout, "ner", "encoder")
+    assert layer == max((float(scores.sel(source="en", target=["de", "fr"], layer=at).sum()), at) for at in (0, 2))[1]
+    pairs = {target: aligned_pairs(study, layout, "ner", "encoder", layer, "en", target, 99) for target in ("de", "fr")}
+    words: dict[int, dict[str, list[str]]] = {}
+    for target, found in pairs.items():
+        for pair in found:
+            words.setdefault(pair.source_concept, {"en": pair.source_words})[target] = pair.target_words
+    drawn = {next(iter(cloud.languages.values())): [*cloud.words] for cloud in clouds}
+    assert drawn in words.values()
+    assert len(drawn) == max(map(len, words.values())) > 1
+    assert next(iter(drawn)) == "en"
+
+
+def test_overview__rings_what_overlaps(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    drawn = space(study, layout, "base", "encoder", "de+en", 2)
+    scores = results.load(layout.results)["colap"].to_dataset()
+    share = float(scores.colap.sel(checkpoint="base", stack="encoder", language_set="de+en", layer=2))
+    assert drawn.title == f"base, layer 2: {share:.0%} overlap"
+    assert drawn.overlapping.sum() == share * len(drawn.overlapping)
+    drawn = replace(drawn, overlapping=np.array([True, False, True]))
+    [axes] = overview_figure([], [drawn]).axes
+    [dots] = axes.collections
+    order = np.argsort(-drawn.tokens.sum(axis=1), kind="stable")
+    assert np.isfinite(drawn.places).all()
+    np.testing.assert_array_equal(dots.get_offsets(), drawn.places[order])
+    ringed = dots.get_edgecolors()[:, 3] > 0
+    assert ringed.tolist() == drawn.overlapping[order].tolist()
 
 
 def test_tables__hold_the_results(reported: SmallStudy) -> None:
