@@ -18,6 +18,9 @@ SAMPLE_BYTES = 2**30
 """Largest float64 sample for k-means++ when the study leaves the choice; a number of the project's, not of the machine:
 memory must not change a result."""
 
+DRAWN_BYTES = 20
+"""Bytes a number of the sample while k-means++ draws from it."""
+
 ROUNDS = 5
 """Rounds of k-means|| (Bahmani et al., VLDB 2012: five are enough)."""
 
@@ -127,16 +130,18 @@ def _from_sample(
     samples = workers.fold(_picked, of_layers, _stack, wanted, _starts(of_layers, workers))
 
     def draw(layer: Layer, run: Run) -> NDArray[np.float64]:
-        sample = samples[layer][np.searchsorted(wanted[layer], rows[layer][run.k])].astype(np.float64)
-        centre = known[layer].total / known[layer].count
+        sample = samples[layer][np.searchsorted(wanted[layer], rows[layer][run.k])]
+        centred = sample.astype(np.float64)
+        centred -= known[layer].total / known[layer].count
         if settings.preset == "reference":
-            chosen = backend.seed_rows(sample - centre, run.k, settings.seed, reference=run.seed - settings.seed)
+            chosen = backend.seed_rows(centred, run.k, settings.seed, reference=run.seed - settings.seed)
         else:
-            chosen = backend.seed_rows(sample - centre, run.k, run.seed)
+            chosen = backend.seed_rows(centred, run.k, run.seed)
         return np.asarray(sample[chosen], np.float64)
 
     every = [(layer, run) for layer, of in runs.items() for run in of]
-    with ThreadPoolExecutor(workers.threads) as pool:
+    numbers = max(len(at) * samples[layer].shape[1] for layer, of in rows.items() for at in of.values())
+    with ThreadPoolExecutor(workers.at_once_here(DRAWN_BYTES * numbers)) as pool:
         for (layer, run), centroids in zip(every, pool.map(lambda one: draw(*one), every), strict=True):
             drawn[layer].append((run, centroids))
 

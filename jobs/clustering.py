@@ -8,7 +8,7 @@ from engine import ward
 from engine.backend import product_rate
 from engine.concepts import Clustering, together
 from engine.kernels.lloyd import BLOCK_ROWS, PAIR_ROWS
-from engine.seeding import method, sample_size
+from engine.seeding import DRAWN_BYTES, method, sample_size
 from schemas.machine import Machine
 from schemas.study import Concepts
 
@@ -37,7 +37,7 @@ def memory(task: Clustering, settings: Concepts, holdable: int, threads: int) ->
     shard = min(task.shard_tokens, task.stops[-1]) * task.hidden * task.itemsize
     loaded = 2 * shard if plan.keep else (threads + 1) * 2 * shard
     # while first centroids are drawn nothing else goes on
-    working = max(threads * 20 * sample, (threads + 2) * sums + threads * scratch) + loaded
+    working = max(threads * DRAWN_BYTES * sample, (threads + 2) * sums + threads * scratch) + loaded
     return plan.nbytes + plan.layers * task.itemsize * sample + working
 
 

@@ -1,5 +1,6 @@
 """Machine files: what is refused, what goes to the class that starts workers, Dask's own ways to a scheduler."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -104,6 +105,26 @@ def test_start__hands_further_keys_to_the_class(
     cluster = launch.start(parse(Machine, {"memory": 2} | values, "machine.yaml"))
     assert (cluster.given, cluster.scaled) == (given, scaled)
     assert cluster.adapted == ({"minimum": 1, "maximum": 5} if "adaptive" in values else None)
+
+
+TICK = "distributed.admin.tick.interval"
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "500ms"), ("70ms", "70ms")])
+def test_launch__dask_looks_less_often_unless_its_configuration_says_how_often(
+    chosen: str | None, expected: str
+) -> None:
+    code = f"import dask, engine.workers.launch; print(dask.config.get('{TICK}'))"
+    given = {} if chosen is None else {"DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": chosen}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | given, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == expected
+
+
+def test_launch__processes_of_this_computer_look_as_often() -> None:
+    with dask.config.set({TICK: "70ms"}), ClusterWorkers(Machine(type="local", workers=1, memory=1)) as workers:
+        assert {*workers.each(dask.config.get, TICK).values()} == {"70ms"}
 
 
 def test_start__leaves_ctrl_c_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ from sklearn.cluster import KMeans
 
 from engine import backend, kmeans, seeding
 from engine.parts import Run
+from engine.workers.cluster import ClusterWorkers
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
+from schemas.machine import Machine
 from schemas.study import Concepts
 from tests.small_vectors import LAYER, Forgetful, Repeating, held_parts, settings
 from tests.test_concepts import blobs
@@ -57,6 +59,13 @@ def test_seed__does_not_depend_on_parts_memory_or_precision(way: str, dtype: str
     for number in range(3):
         assert_same(seeds(rows, RUNS, Forgetful(number, threads=2), seeding_=way), expected)
     assert_same(seeds(rows, RUNS, Repeating(), seeding_=way), expected)
+
+
+def test_at_once_here__is_bounded_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    workers = ClusterWorkers(Machine(type="local", memory=1))
+    assert [workers.at_once_here(nbytes) for nbytes in (1, 2**27, 2**28 + 2**27, 2**30)] == [8, 4, 1, 1]
+    assert SerialWorkers(3).at_once_here(2**40) == 3
 
 
 def test_seed__candidates_are_about_as_many_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,9 @@ class ClusterWorkers:
         """Half of the processes' memory is for held parts, the other half for the work."""
         return self._machine.memory_bytes * self.slots // 2
 
+    def at_once_here(self, nbytes: int) -> int:
+        return max(1, min(len(os.sched_getaffinity(0)), self._machine.memory_bytes // 2 // nbytes))
+
     def usage(self) -> Usage:
         if self._used is None or monotonic() - self._used[0] > _LOOK:
             self._used = monotonic(), self._look()

@@ -20,6 +20,11 @@ _HERE = "127.0.0.1:0"
 _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
 
+_LOOKS = {"distributed": {"admin": {"tick": {"interval": "500ms"}}, "worker": {"profile": {"interval": "100ms"}}}}
+"""How often Dask looks at its own event loops, and at what tasks do (for its dashboard), where its configuration has no
+other: tasks take seconds, and fifty and a hundred looks a second took a tenth of two cores."""
+config.update_defaults(_LOOKS)
+
 _DEAF, _TIED = "engine.workers.deaf", "engine.workers.tied"
 """What processes of this computer, and those that ssh starts, preload."""
 

@@ -139,6 +139,9 @@ class Workers(Protocol):
         those of the groups, so that the bits depend on the keys alone.
         """
 
+    def at_once_here(self, nbytes: int) -> int:
+        """Steps of so many bytes that this process may take side by side while the workers wait for them."""
+
     def usage(self) -> Usage:
         """What the workers are busy with now, or were some seconds ago."""
 

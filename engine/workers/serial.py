@@ -45,6 +45,9 @@ class SerialWorkers:
         self._limits.restore_original_limits()
         sys.setswitchinterval(self._switch)
 
+    def at_once_here(self, nbytes: int) -> int:
+        return self.threads
+
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         return {}
 
