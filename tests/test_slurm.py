@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dask
 import pytest
 
 from tests import crash
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, Terminal, call
+from tests.test_tls import certified
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
@@ -113,6 +115,23 @@ def test_run__on_slurm_equals_this_process(
     crash.assert_equal(tmp_path / "there", tmp_path / "here")
     assert list((tmp_path / "logs").iterdir()), "no job has run"
     assert "RUNNING" not in squeue()
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, to make certificates")
+def test_run__on_slurm_with_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = SmallStudy(tmp_path / "study", save_bert(tmp_path / "model", positions=64))
+    monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    logs = tmp_path / "logs"
+    machine = study.machine(type="slurm", workers=1, memory=1, walltime="00:10:00", log_directory=str(logs))
+    with dask.config.set(certified(tmp_path / "tls")):
+        Terminal(monkeypatch, capsys)("run", study.file, "--machine", machine)
+    assert any("tls://" in log.read_text() for log in logs.iterdir())
+    assert not any("tcp://" in log.read_text() for log in logs.iterdir())
+    wait_for(lambda: "RUNNING" not in squeue(), 30)
 
 
 @pytest.mark.usefixtures("slurm")

@@ -11,12 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
 
+from engine.workers.cluster import ClusterWorkers
+from schemas.machine import Machine
+from schemas.task import Key
 from tests import crash
+from tests.contracts import tasks
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, Terminal, call
+from tests.test_tls import certified
 
 asyncssh = pytest.importorskip("asyncssh", reason="pip install 'colign[ssh]'")
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -119,6 +125,17 @@ def test_run__on_two_hosts_equals_this_process(
     machine = study.machine(type="ssh", hosts=HOSTS, workers=2, memory=1, connect_options=connection)
     Terminal(monkeypatch, capsys)("run", study.file, "--out", tmp_path / "there", "--machine", machine)
     crash.assert_equal(tmp_path / "there", tmp_path / "here")
+    assert_gone(before)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, to make certificates")
+def test_hosts__talk_by_tls_where_dasks_configuration_asks_for_it(connection: dict[str, Any], tmp_path: Path) -> None:
+    before = {process.pid for process in remote()}
+    machine = Machine(type="ssh", hosts=HOSTS[:2], workers=1, memory=1, connect_options=connection)
+    key = Key("stage", ("a",), start=3, stop=4)
+    with dask.config.set(certified(tmp_path / "tls")), ClusterWorkers(machine) as workers:
+        assert {address[:6] for address in (workers.address, *workers.each(time.time))} == {"tls://"}
+        assert dict(workers.map(tasks.square, [key])) == {key: 9}
     assert_gone(before)
 
 

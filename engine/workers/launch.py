@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dask import config
-from dask.distributed import Client, LocalCluster, SSHCluster
+from dask.distributed import Client, LocalCluster, Security, SSHCluster
 
 from schemas.errors import InputError
 from schemas.machine import STARTED, Machine
@@ -105,6 +105,11 @@ def _class(module: str, name: str, extra: str) -> Any:
         ) from error
 
 
+def _encrypted() -> bool:
+    """Whether Dask's own configuration asks for TLS, which its clusters of other hosts overlook."""
+    return bool(config.get("distributed.comm.require-encryption", None))
+
+
 def _local(machine: Machine, count: int, limit: int) -> Any:
     return LocalCluster(
         n_workers=count,
@@ -124,6 +129,8 @@ def _slurm(machine: Machine, count: int, limit: int) -> Any:
     processes = int(machine.further.get("processes", 1))
     asked = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"}
     given: dict[str, Any] = asked | machine.further
+    if _encrypted():
+        given.setdefault("security", Security())  # the certificates of Dask's own configuration
     own = config.get("jobqueue.slurm.scheduler-options", None) or {}
     given["scheduler_options"] = {"dashboard_address": _HERE} | own | given.get("scheduler_options", {})
     interrupted = signal.getsignal(signal.SIGINT)
@@ -139,7 +146,8 @@ def _ssh(machine: Machine, count: int, limit: int) -> Any:
     given = dict(machine.further)
     workers = {"nthreads": 1, "n_workers": count, "memory_limit": limit, "preload_nanny": [_TIED]}
     workers |= given.pop("worker_options", {})
-    scheduler = {"preload": [_TIED], "dashboard_address": _HERE} | given.pop("scheduler_options", {})
+    scheduler = {"preload": [_TIED], "dashboard_address": _HERE} | ({"protocol": "tls"} if _encrypted() else {})
+    scheduler |= given.pop("scheduler_options", {})
     _class("asyncssh", "connect", "ssh")
     said = _Lines()
     logging.getLogger("distributed.deploy.ssh").addHandler(said)
