@@ -124,11 +124,17 @@ class Words:
     unit: str
     """What is counted: `type`, or `token` for the tokens of a type."""
 
-    def best(self, n: int) -> Self:
-        """The same with the n best translations alone, all of rank 0: one N-best is counted faster than every one."""
+    def within(self, n: int) -> Self:
+        """The same with the n best translations alone."""
         source, target, rank = self.entries
         kept = rank < n
-        return replace(self, entries=(source[kept], target[kept], np.zeros(int(kept.sum()), np.int32)))
+        return replace(self, entries=(source[kept], target[kept], rank[kept]))
+
+    def best(self, n: int) -> Self:
+        """The n best translations alone, all of rank 0: one N-best is counted faster than every one."""
+        found = self.within(n)
+        source, target, rank = found.entries
+        return replace(found, entries=(source, target, np.zeros_like(rank)))
 
 
 def numbered(

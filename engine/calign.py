@@ -135,7 +135,8 @@ def along(
 ) -> NDArray[np.float64]:
     """CALIGN (layer, point) with several values of n_best, theta_align and min_types in place of those of the rules.
 
-    The pairs that pass the loosest of them are found once, so that a point costs next to nothing.
+    The pairs that pass the loosest of them are found once, so that a point costs next to nothing. Each of the three is
+    among the rules, or in every point.
     """
     given: list[dict[str, Any]] = [{**rules, **point} for point in points]
     loosest = {name: min(one[name] for one in given) for name in ("theta_align", "min_types")}

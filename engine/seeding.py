@@ -18,8 +18,8 @@ SAMPLE_BYTES = 2**30
 """Largest float64 sample for k-means++ when the study leaves the choice; a number of the project's, not of the machine:
 memory must not change a result."""
 
-DRAWN_BYTES = 20
-"""Bytes a number of the sample while k-means++ draws from it."""
+DRAWN_BYTES = 16
+"""Bytes of a number of the sample while k-means++ draws from it: as it is stored, and less the mean in float64."""
 
 ROUNDS = 5
 """Rounds of k-means|| (Bahmani et al., VLDB 2012: five are enough)."""
@@ -141,7 +141,8 @@ def _from_sample(
 
     every = [(layer, run) for layer, of in runs.items() for run in of]
     numbers = max(len(at) * samples[layer].shape[1] for layer, of in rows.items() for at in of.values())
-    with ThreadPoolExecutor(workers.at_once_here(DRAWN_BYTES * numbers)) as pool:
+    at_once = workers.at_once_here(DRAWN_BYTES * numbers) if backend.array_module() is np else 1  # of the one device
+    with ThreadPoolExecutor(at_once) as pool:
         for (layer, run), centroids in zip(every, pool.map(lambda one: draw(*one), every), strict=True):
             drawn[layer].append((run, centroids))
 

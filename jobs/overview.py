@@ -26,8 +26,8 @@ from schemas.concepts import CONCEPTS
 from schemas.counts import ALIGNED_TYPES, LANGUAGE_COUNT
 from schemas.study import Study
 
-_CLOUDS = 5
-"""Languages of a shared concept at most."""
+_LANGUAGES = 5
+"""Languages in which a shared concept is shown at most."""
 
 _LARGEST_DOT = 60.0
 """Area of the largest concept on a map, in square points."""
@@ -47,6 +47,37 @@ class Map:
     """(concept)."""
 
 
+def before_and_after(study: Study) -> list[str]:
+    """A checkpoint that was not tuned, and the last that was; one alone where there is no other."""
+    given = study.checkpoints
+    plain = [name for name, checkpoint in given.items() if not checkpoint.tuned_on and not checkpoint.untrained]
+    tuned = [name for name, checkpoint in given.items() if checkpoint.tuned_on]
+    return list(dict.fromkeys(((plain or [*given])[0], (tuned or [*given])[-1])))
+
+
+def overview_figure(
+    scores: xr.DataArray, study: Study, layout: Layout, checkpoints: Sequence[str], stack: str
+) -> Figure:
+    """Draw a concept of the last checkpoint in several languages, above mixed text in each checkpoint (Figure 1).
+
+    The mixed text is that of the most languages; the layer is one that all of the checkpoints have, or else the last.
+
+    Parameters
+    ----------
+    scores
+        CALIGN (checkpoint, stack, layer, source, target).
+    """
+    of_stack = scores.sel(stack=stack, checkpoint=list(checkpoints))
+    held = of_stack.notnull().any(("source", "target"))
+    if not held.all("checkpoint").any():
+        checkpoints = checkpoints[-1:]
+    last = checkpoints[-1]
+    common = held.sel(checkpoint=list(checkpoints)).all("checkpoint").values
+    layer, clouds = shared_concept(of_stack.sel(checkpoint=last).isel(layer=common), study, layout, last, stack)
+    group = max(("+".join(languages) for languages in study.language_sets), key=lambda name: name.count("+"))
+    return drawn([*clouds], [space(study, layout, name, stack, group, layer) for name in checkpoints])
+
+
 def shared_concept(
     scores: xr.DataArray, study: Study, layout: Layout, checkpoint: str, stack: str
 ) -> tuple[int, list[Cloud]]:
@@ -62,7 +93,7 @@ def shared_concept(
 
     Returns
     -------
-    The layer, and a cloud for each language, that of the source first; none where nothing is aligned.
+    The layer, and a cloud of the source and of the languages that match it best; none where nothing is aligned.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for source, target in study.directions:
@@ -79,17 +110,17 @@ def shared_concept(
             strength.append(strengths(counts.compute(), study.metrics))
     best = np.stack([one.max(axis=1) for one in strength])
     chosen = int(np.lexsort((best.sum(axis=0), (best > 0).sum(axis=0)))[-1])
+    if not best[:, chosen].any():
+        return layer, []
     found = [(source, selection, chosen)]
     found += [
-        (target, concepts_name(study, target, source), int(one[chosen].argmax()))
-        for target, one in zip(targets, strength, strict=True)
-        if one[chosen].any()
+        (targets[at], concepts_name(study, targets[at], source), int(strength[at][chosen].argmax()))
+        for at in np.argsort(-best[:, chosen], kind="stable")[: _LANGUAGES - 1].tolist()
+        if best[at, chosen]
     ]
-    if len(found) == 1:
-        return layer, []
     known = label.read(layout)
     clouds = []
-    for language, name, concept in found[:_CLOUDS]:
+    for language, name, concept in found:
         path = layout.concepts(checkpoint, stack, name)
         concepts = store.load(path, CONCEPTS)
         with store.undamaged(path):
@@ -120,14 +151,15 @@ def space(study: Study, layout: Layout, checkpoint: str, stack: str, group: str,
     )
 
 
-def overview_figure(clouds: Sequence[Cloud], maps: Sequence[Map]) -> Figure:
-    """Draw a concept in several languages above maps of mixed text, one for each checkpoint (Figure 1).
+def drawn(clouds: Sequence[Cloud], maps: Sequence[Map]) -> Figure:
+    """Draw clouds above maps.
 
     A dot is a concept: its area is its tokens, its colour the language of most of them, and a black ring says that it
     overlaps.
     """
-    languages = dict.fromkeys([*(one for cloud in clouds for one in cloud.languages.values())])
-    languages |= dict.fromkeys(one for drawn in maps for one in drawn.languages)
+    languages = sorted(
+        {*(one for cloud in clouds for one in cloud.languages.values()), *(one for of in maps for one in of.languages)}
+    )
     colours = dict(zip(languages, COLOURS * (1 + len(languages) // len(COLOURS)), strict=False))
     rows: list[Sequence[Cloud | Map]] = [row for row in (clouds, maps) if row]
     heights = [1.7 if row is clouds else 2.6 for row in rows]
@@ -152,21 +184,21 @@ def overview_figure(clouds: Sequence[Cloud], maps: Sequence[Map]) -> Figure:
             ring = Line2D([], [], marker="o", markerfacecolor="none", markeredgecolor="black", linestyle="none")
             ring.set_label("overlaps")
             handles.append(ring)
-        figure.legend(handles=handles, ncols=len(handles), loc="lower center", frameon=False, borderaxespad=0.2)
+        figure.legend(handles=handles, ncols=min(len(handles), 8), loc="lower center", frameon=False, borderaxespad=0.2)
     return figure
 
 
-def _scatter(axes: Axes, drawn: Map, colours: dict[str, str]) -> None:
-    size = drawn.tokens.sum(axis=1)
-    held = np.isfinite(drawn.places).all(axis=1) & (size > 0)
+def _scatter(axes: Axes, of: Map, colours: dict[str, str]) -> None:
+    size = of.tokens.sum(axis=1)
+    held = np.isfinite(of.places).all(axis=1) & (size > 0)
     order = np.flatnonzero(held)[np.argsort(-size[held], kind="stable")]  # small ones lie above large ones
-    most = [colours[drawn.languages[language]] for language in drawn.tokens[order].argmax(axis=1)]
+    most = [colours[of.languages[language]] for language in of.tokens[order].argmax(axis=1)]
     axes.scatter(
-        drawn.places[order, 0],
-        drawn.places[order, 1],
+        of.places[order, 0],
+        of.places[order, 1],
         s=_LARGEST_DOT * size[order] / max(1, int(size.max())),
         c=to_rgba_array(most, 0.8),
-        edgecolors=["black" if ring else "none" for ring in drawn.overlapping[order]],
+        edgecolors=["black" if ring else "none" for ring in of.overlapping[order]],
         linewidths=0.7,
     )
     axes.autoscale()

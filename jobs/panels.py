@@ -54,7 +54,9 @@ def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str
                 highest = max(highest, float(ends.high.max()))
                 at.fill_between(drawn[dim].values, ends.low, ends.high, color=shades[-1], alpha=0.25, linewidth=0)
                 null = "null_types_high" if measure == "calign" else "null_languages_high"
-                at.fill_between(drawn[dim].values, 0, drawn[null].max("layer"), color="0.9", linewidth=0, zorder=-1)
+                if null in drawn:  # results of before 0.8.0 have none along N-best
+                    reached = drawn[null].max("layer")
+                    at.fill_between(drawn[dim].values, 0, reached, color="0.9", linewidth=0, zorder=-1)
             at.set_xlabel(below)
             at.set_ylim(0, 1.05 * highest)
             at.set_title(f"{measure.upper()} (%)")

@@ -24,7 +24,7 @@ from jobs.explore import write_explorer
 from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label import Concept
 from jobs.layout import Layout
-from jobs.overview import overview_figure, shared_concept, space
+from jobs.overview import before_and_after, overview_figure
 from jobs.panels import properties_figure, sweep_figure, uncertainty_figure
 from jobs.progress import err, out, print_json
 from jobs.selections import concepts_name, selections
@@ -125,8 +125,6 @@ def _write_figure(name: str, figure: Figure, folder: str) -> list[str]:
 
 def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
     """Every figure that the results allow."""
-    for number, stack in enumerate(study.activations.stacks):
-        yield from _overview(tree, study, layout, stack, f"-{stack}" if number else "")
     yield "calign", "CALIGN by layer (Figures 2, 4, 5, 11 to 13)", partial(calign_figure, tree, study)
     yield "colap", "COLAP by layer (Figures 7, 8, 24, 25)", partial(colap_figure, tree, study)
     calign = tree["calign"].to_dataset()
@@ -136,9 +134,12 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
         part = xr.DataTree.from_dict({"/calign": calign.sel(checkpoint=[*plain, name])})
         caption = f"CALIGN of {name} beside what was not tuned, for every pair (Figures 4, 21 to 23)"
         yield f"calign-{name}", caption, partial(calign_figure, part, study)
-    checkpoint = (tuned or [*study.checkpoints])[-1]
+    compared = before_and_after(study)
+    checkpoint = compared[-1]
     for number, stack in enumerate(study.activations.stacks):
         of, behind = (f", {stack}", f"-{stack}") if number else ("", "")
+        caption = f"A concept of {checkpoint}{of} and those it is aligned to, above mixed text (Figure 1)"
+        yield f"overview{behind}", caption, partial(overview_figure, calign.calign, study, layout, compared, stack)
         for pair in study.pairs:
             caption = f"Thresholds, {checkpoint}{of}, {' → '.join(pair)} (Figure 30)"
             drawn = partial(sweep_figure, tree, study, checkpoint, stack, pair)
@@ -150,20 +151,6 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
             caption = f"Lexical and semantic concepts by layer{of} (Figure 9)"
             yield f"properties{behind}", caption, partial(properties_figure, tree, study, stack)
         yield from _clouds(calign.calign, study, layout, checkpoint, stack, behind)
-
-
-def _overview(tree: xr.DataTree, study: Study, layout: Layout, stack: str, behind: str) -> Iterator[Drawn]:
-    """A concept in several languages, and the mixed text of the most languages in the first and last checkpoint."""
-    checkpoints = [*study.checkpoints]
-    last = ([name for name in checkpoints if study.checkpoints[name].tuned_on] or checkpoints)[-1]
-    scores = tree["calign"].to_dataset().calign.sel(checkpoint=last, stack=stack)
-    layer, clouds = shared_concept(scores, study, layout, last, stack)
-    group = max(("+".join(languages) for languages in study.language_sets), key=lambda name: name.count("+"))
-    maps = [space(study, layout, one, stack, group, layer) for one in dict.fromkeys((checkpoints[0], last))]
-    caption = (
-        f"A concept of {last} in several languages, and the concepts of {group}, layer {layer}, {stack} (Figure 1)"
-    )
-    yield f"overview{behind}", caption, partial(overview_figure, clouds, maps)
 
 
 def _clouds(

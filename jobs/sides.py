@@ -20,7 +20,6 @@ from jobs.selections import concepts_name, is_linked
 from schemas.concepts import CONCEPTS
 from schemas.errors import InputError
 from schemas.links import DICTIONARY
-from schemas.metrics import Metrics
 from schemas.study import Study
 
 
@@ -160,7 +159,7 @@ class Comparison:
         return calign.with_reverse(found, one_layer(back, layer))
 
     def unrelated(
-        self, layer: int, target_layer: int, metrics: Metrics, null: str, draws: int, seed: int, *, by_rank: bool
+        self, layer: int, target_layer: int, n_best: int, null: str, draws: int, seed: int, *, by_rank: bool
     ) -> Iterator[xr.Dataset]:
         """ALIGNED_TYPES of one layer where concepts do not correspond: by rank, or (rank 0) of any of the N-best."""
         words, side = self.words, uncertainty.NULLS.index(null)
@@ -169,7 +168,7 @@ class Comparison:
         links = np.bincount(types, weights=self.dictionary["count"].values, minlength=count).astype(np.int64)
         frequency = np.maximum(links, np.bincount(tokens, minlength=count))  # of words selected more often than linked
         one, other = self.source.labels(layer), self.target.labels(target_layer)
-        kept, ranks = (words, metrics.n_ranks) if by_rank else (words.best(metrics.n_best), 1)
+        kept, ranks = (words.within(n_best), n_best) if by_rank else (words.best(n_best), 1)
         for drawn in uncertainty.unrelated(
             kept.entries, np.unique(tokens), frequency, null=null, draws=draws, seed=seed
         ):

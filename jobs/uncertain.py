@@ -147,8 +147,9 @@ def _null(
     by_rank = any("n_best" in point for point in points)
     if not by_rank:
         rules["n_best"] = 1
+    n_best = metrics.n_ranks if by_rank else metrics.n_best
     made = [
-        one.unrelated(layer, target_layer, metrics, null, draws, seed + number, by_rank=by_rank)
+        one.unrelated(layer, target_layer, n_best, null, draws, seed + number, by_rank=by_rank)
         for number, one in enumerate(comparisons)
     ]
     drawn = (calign.union(counts) for counts in zip(*made, strict=True))

@@ -107,24 +107,35 @@ def test_start__hands_further_keys_to_the_class(
     assert cluster.adapted == ({"minimum": 1, "maximum": 5} if "adaptive" in values else None)
 
 
-TICK = "distributed.admin.tick.interval"
+TICK, PROFILE = "distributed.admin.tick.interval", "distributed.worker.profile.interval"
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [(None, "500ms"), ("70ms", "70ms")])
 def test_launch__dask_looks_less_often_unless_its_configuration_says_how_often(
     chosen: str | None, expected: str
 ) -> None:
-    code = f"import dask, engine.workers.launch; print(dask.config.get('{TICK}'))"
+    code = f"import dask, engine.workers.launch as _; print(*map(dask.config.get, ['{TICK}', '{PROFILE}']))"
     given = {} if chosen is None else {"DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": chosen}
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | given, check=True, capture_output=True, text=True
     )
-    assert done.stdout.strip() == expected
+    assert done.stdout.split() == [expected, "100ms"]
 
 
 def test_launch__processes_of_this_computer_look_as_often() -> None:
     with dask.config.set({TICK: "70ms"}), ClusterWorkers(Machine(type="local", workers=1, memory=1)) as workers:
         assert {*workers.each(dask.config.get, TICK).values()} == {"70ms"}
+
+
+def test_start__without_certificates_no_job_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_class", lambda *_: Started)
+    names = {f"distributed.comm.tls.{role}.{what}": "x" for role in ("scheduler", "client") for what in ("key", "cert")}
+    settings = names | {"distributed.comm.require-encryption": True, "distributed.comm.tls.ca-file": "x"}
+    with (
+        dask.config.set(settings),
+        pytest.raises(InputError, match=r"of the worker; set DASK_DISTRIBUTED__COMM__TLS__WORKER__(CERT|KEY)"),
+    ):
+        launch.start(Machine(type="slurm", workers=1))
 
 
 def test_start__leaves_ctrl_c_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

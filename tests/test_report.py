@@ -12,10 +12,10 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from engine import results
+from jobs import overview
 from jobs.claims import claims
 from jobs.clouds import Cloud, cloud_figure, families
 from jobs.files import load_study
-from jobs.overview import overview_figure, shared_concept, space
 from jobs.panels import sweep_figure
 from jobs.show import aligned_pairs
 from jobs.tables import Table
@@ -94,7 +94,7 @@ def test_sweeps__show_intervals_and_nulls_at_every_threshold(reported: SmallStud
 def test_overview__shows_a_concept_of_most_languages(reported: SmallStudy) -> None:
     study, layout = load_study(str(reported.file))
     scores = results.load(layout.results)["calign"].to_dataset().calign.sel(checkpoint="ner", stack="encoder")
-    layer, clouds = shared_concept(scores, study, layout, "ner", "encoder")
+    layer, clouds = overview.shared_concept(scores, study, layout, "ner", "encoder")
     assert layer == max((float(scores.sel(source="en", target=["de", "fr"], layer=at).sum()), at) for at in (0, 2))[1]
     pairs = {target: aligned_pairs(study, layout, "ner", "encoder", layer, "en", target, 99) for target in ("de", "fr")}
     words: dict[int, dict[str, list[str]]] = {}
@@ -109,19 +109,42 @@ def test_overview__shows_a_concept_of_most_languages(reported: SmallStudy) -> No
 
 def test_overview__rings_what_overlaps(reported: SmallStudy) -> None:
     study, layout = load_study(str(reported.file))
-    drawn = space(study, layout, "base", "encoder", "de+en", 2)
+    drawn = overview.space(study, layout, "base", "encoder", "de+en", 2)
     scores = results.load(layout.results)["colap"].to_dataset()
     share = float(scores.colap.sel(checkpoint="base", stack="encoder", language_set="de+en", layer=2))
     assert drawn.title == f"base, layer 2: {share:.0%} overlap"
     assert drawn.overlapping.sum() == share * len(drawn.overlapping)
     drawn = replace(drawn, overlapping=np.array([True, False, True]))
-    [axes] = overview_figure([], [drawn]).axes
+    [axes] = overview.drawn([], [drawn]).axes
     [dots] = axes.collections
     order = np.argsort(-drawn.tokens.sum(axis=1), kind="stable")
     assert np.isfinite(drawn.places).all()
     np.testing.assert_array_equal(dots.get_offsets(), drawn.places[order])
     ringed = dots.get_edgecolors()[:, 3] > 0
     assert ringed.tolist() == drawn.overlapping[order].tolist()
+
+
+def test_overview__compares_what_was_not_tuned_with_what_was_tuned_last(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    assert overview.before_and_after(study) == ["base", "other"]
+    given = study.checkpoints
+    random = given["base"].model_copy(update={"untrained": True})
+    for order, expected in (
+        ({"ner": given["ner"], "base": given["base"]}, ["base", "ner"]),
+        ({"random": random, "base": given["base"], "ner": given["ner"]}, ["base", "ner"]),
+        ({"random": random, "ner": given["ner"]}, ["random", "ner"]),
+        ({"base": given["base"]}, ["base"]),
+    ):
+        assert overview.before_and_after(study.model_copy(update={"checkpoints": order})) == expected
+    scores = results.load(layout.results)["calign"].to_dataset().calign
+    shallow = scores.where((scores.checkpoint != "base") | (scores.layer == 0))  # which has layer 0 alone
+    titles = [
+        [axes.get_title() for axes in overview.overview_figure(of, study, layout, ["base", "ner"], "encoder").axes]
+        for of in (shallow, scores.where(scores.checkpoint != "base"))
+    ]
+    maps = [[title for title in of if "overlap" in title] for of in titles]
+    assert [title.partition(":")[0] for title in maps[0]] == ["base, layer 0", "ner, layer 0"]
+    assert [title.partition(",")[0] for title in maps[1]] == ["ner"]
 
 
 def test_tables__hold_the_results(reported: SmallStudy) -> None:

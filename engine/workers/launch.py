@@ -21,8 +21,9 @@ _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
 
 _LOOKS = {"distributed": {"admin": {"tick": {"interval": "500ms"}}, "worker": {"profile": {"interval": "100ms"}}}}
-"""How often Dask looks at its own event loops, and at what tasks do (for its dashboard), where its configuration has no
-other: tasks take seconds, and fifty and a hundred looks a second took a tenth of two cores."""
+"""How often Dask looks at its own event loops, and at what tasks do (for its dashboard), unless its configuration
+differs from its defaults: tasks take seconds, and fifty and a hundred looks a second took a tenth of two cores.
+Processes of this computer, and those that ssh starts, do the same; others have a configuration of their own."""
 config.update_defaults(_LOOKS)
 
 _DEAF, _TIED = "engine.workers.deaf", "engine.workers.tied"
@@ -110,6 +111,19 @@ def _encrypted() -> bool:
     return bool(config.get("distributed.comm.require-encryption", None))
 
 
+def _certificates() -> Security:
+    """The certificates of Dask's own configuration; without one of them jobs would start, and find no scheduler."""
+    found = Security()
+    for role in ("scheduler", "worker", "client"):
+        for what, path in found.get_tls_config_for_role(role).items():
+            if what in ("ca_file", "cert", "key") and path is None:
+                raise ValueError(
+                    f"Dask's configuration requires encryption, and has no {what} of the {role}; set "
+                    f"DASK_DISTRIBUTED__COMM__TLS__{'CA_FILE' if what == 'ca_file' else f'{role}__{what}'.upper()}"
+                )
+    return found
+
+
 def _local(machine: Machine, count: int, limit: int) -> Any:
     return LocalCluster(
         n_workers=count,
@@ -129,8 +143,8 @@ def _slurm(machine: Machine, count: int, limit: int) -> Any:
     processes = int(machine.further.get("processes", 1))
     asked = {"cores": processes, "processes": processes, "memory": f"{processes * limit} B"}
     given: dict[str, Any] = asked | machine.further
-    if _encrypted():
-        given.setdefault("security", Security())  # the certificates of Dask's own configuration
+    if _encrypted() and "security" not in given:
+        given["security"] = _certificates()
     own = config.get("jobqueue.slurm.scheduler-options", None) or {}
     given["scheduler_options"] = {"dashboard_address": _HERE} | own | given.get("scheduler_options", {})
     interrupted = signal.getsignal(signal.SIGINT)

@@ -140,7 +140,10 @@ class Workers(Protocol):
         """
 
     def at_once_here(self, nbytes: int) -> int:
-        """Steps of so many bytes that this process may take side by side while the workers wait for them."""
+        """Steps, of so many bytes each, that this process may take side by side while the workers wait.
+
+        As many as the threads of tasks that run in it, else as its cores and half of what a worker may use allow.
+        """
 
     def usage(self) -> Usage:
         """What the workers are busy with now, or were some seconds ago."""
