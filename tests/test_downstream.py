@@ -200,7 +200,7 @@ def laid_out(name: str, model: str, folder: Path, terminal: Terminal) -> SmallSt
 
 @pytest.mark.parametrize(
     "name",
-    ["mbert-ner", "xlmr-sst2", pytest.param("mt5-ted", marks=pytest.mark.slow)],  # two stacks take a minute
+    ["mbert-ner", *(pytest.param(name, marks=pytest.mark.slow) for name in ("xlmr-sst2", "mt5-ted"))],
 )
 def test_template__runs_reduced(name: str, models: dict[str, str], tmp_path: Path, terminal: Terminal) -> None:
     model = models[{"mbert-ner": "bert", "xlmr-sst2": "xlmr", "mt5-ted": "mt5"}[name]]

@@ -119,6 +119,7 @@ def test_run__another_stack_needs_no_growing(
     assert crash.records(study.directory) == everything
 
 
+@pytest.mark.slow
 def test_run__grown_decoder_with_a_source(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

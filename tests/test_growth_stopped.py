@@ -268,6 +268,7 @@ def test_run__settings_restored_after_growing_was_killed(
     crash.assert_equal(study.directory, finished.directory, metadata=False)
 
 
+@pytest.mark.slow
 def test_run__grown_vectors_that_no_longer_fit_float16(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

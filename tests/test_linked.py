@@ -241,6 +241,7 @@ def test_run__rules_that_leave_nothing_can_be_changed(
     assert "Run with --grow to keep the vectors" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_verify__mends_what_is_selected(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

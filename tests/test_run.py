@@ -179,7 +179,7 @@ def _started(root: Path) -> dict[str, float]:
         pytest.param(MEMORY, 1, id="held-1", marks=pytest.mark.slow),
         pytest.param(MEMORY, 3, id="held-3", marks=pytest.mark.slow),
         pytest.param(40_000, 1, id="streamed-1", marks=pytest.mark.slow),
-        pytest.param(40_000, 3, id="streamed-3"),
+        pytest.param(40_000, 3, id="streamed-3", marks=pytest.mark.slow),
     ],
 )
 def test_run__threads_and_memory_never_change_a_bit(
@@ -194,6 +194,7 @@ def test_run__dask_equals_serial_bit_for_bit(undisturbed: tuple[str, Path], tmp_
     assert content(tmp_path) == content(undisturbed[1])
 
 
+@pytest.mark.slow
 def test_run__killed_at_any_moment_goes_on_to_the_same_bits(undisturbed: tuple[str, Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jobs.cli", "run", undisturbed[0], "--out", str(tmp_path)]
     for stage in ("links", "activations", "concepts"):
