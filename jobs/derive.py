@@ -130,10 +130,10 @@ def _drawn(study: Study, layout: Layout) -> Iterator[tuple[str, xr.Dataset]]:
         for source, targets in target_groups(study):
             path = layout.uncertainty(checkpoint, stack, source, target := "+".join(targets))
             labels = {"checkpoint": checkpoint, "stack": stack, "source": source, "target": target}
-            alignment.append((labels, [store.load(path, CALIGN_UNCERTAINTY_OF_PART)]))
+            alignment.append((labels, [store.read(path, CALIGN_UNCERTAINTY_OF_PART)]))
     for checkpoint, stack in product(study.checkpoints, study.activations.stacks):
         for name in map("+".join, study.language_sets):
-            found = store.load(layout.uncertainty(checkpoint, stack, name), COLAP_UNCERTAINTY_OF_PART)
+            found = store.read(layout.uncertainty(checkpoint, stack, name), COLAP_UNCERTAINTY_OF_PART)
             overlap.append(({"checkpoint": checkpoint, "stack": stack, "language_set": name}, [found]))
     for measure, schema, swept, parts in (
         ("calign", CALIGN_UNCERTAINTY, CALIGN_UNCERTAINTY_SWEEPS, alignment),
