@@ -6,6 +6,7 @@ It shows that kernels and the calls around them are right; how fast they are, on
 import ctypes
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -130,16 +131,17 @@ class RawModule:
     def __init__(self, code: str, options: Sequence[str], name_expressions: Sequence[str]) -> None:
         (called,) = name_expressions
         assert COMPILER is not None
+        folder = Path(tempfile.mkdtemp(dir=self.folder))  # its own: threads compile the same kernel at the same time
         for header in ("cuda_fp16.h", "cuda_bf16.h"):
-            (self.folder / header).write_text("#pragma once\n" + _HEADER if "fp16" in header else "")
+            (folder / header).write_text("#pragma once\n" + _HEADER if "fp16" in header else "")
         name = "".join(c if c.isalnum() else "_" for c in called)
-        source, library = self.folder / f"{name}.cpp", self.folder / f"{name}.so"
+        source, library = folder / f"{name}.cpp", folder / f"{name}.so"
         source.write_text(
             f"{code}\nstatic void start(void* a) {{ apply_all({called}, static_cast<void**>(a)); }}\n"
             'extern "C" void run(unsigned x, unsigned y, unsigned threads, void** a) {\n'
             "    launch({x, y}, threads, start, a);\n}\n"
         )
-        command = [COMPILER, "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{self.folder}", source, "-o", library]
+        command = [COMPILER, "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{folder}", source, "-o", library]
         subprocess.run([str(part) for part in command], check=True)
         self._run = ctypes.PyDLL(str(library)).run  # keeps other threads out
         self._called = called
