@@ -22,7 +22,7 @@ _PAUSE = 0.8
 
 _LOOKS = {"distributed": {"admin": {"tick": {"interval": "500ms"}}, "worker": {"profile": {"interval": "100ms"}}}}
 """How often Dask looks at its own event loops, and at what tasks do (for its dashboard), unless its configuration
-differs from its defaults: tasks take seconds, and fifty and a hundred looks a second took a tenth of two cores.
+differs from its defaults: tasks take seconds, and fifty and a hundred looks a second cost time.
 Processes of this computer, and those that ssh starts, do the same; others have a configuration of their own."""
 config.update_defaults(_LOOKS)
 
