@@ -133,8 +133,9 @@ install_project() { # $1: base or dev
 
   rm -f "$stamp"
   say "installing pip and setuptools"
-  mapfile -t tools <<<"$(grep -E '^(pip|setuptools|wheel)==' "$constraints")"
-  pip_install "${tools[@]}"
+  # setuptools-scm: seqeval comes as source only, and is built with the pinned tools, too
+  mapfile -t tools <<<"$(grep -E '^(pip|setuptools|setuptools-scm|wheel)==' "$constraints")"
+  pip_install -c "$constraints" "${tools[@]}"
   if [[ $level == dev ]]; then extras="[test,lint]"; fi
   say "installing colign$extras and what it needs (a first time takes minutes)"
   pip_install -c "$constraints" --no-build-isolation -e "$root$extras"
@@ -183,7 +184,7 @@ lock_cpu() { # the newest of everything but torch, unless the further arguments 
 project = tomllib.load(open(sys.argv[1], "rb"))["project"]
 print(*project["optional-dependencies"].keys() - {"gpu"}, sep=",")' "$root/pyproject.toml")
   say "installing everything anew"
-  pip_install --upgrade pip setuptools wheel
+  pip_install --upgrade pip setuptools setuptools-scm wheel
   pip_install "$torch"
   torch=$("$venv/bin/python" -m pip freeze | grep '^torch==') # this build and no other
   pip_install uv                                              # which resolves in seconds what takes pip many minutes
@@ -199,7 +200,7 @@ lock_gpu() { # the versions of the CPU where RAPIDS allows them, so that as litt
   pip_install uv
   say "resolving the environment of GPUs"
   cp "$constraints" "$scratch/pins" # uv keeps what the file that it writes says already, wherever it can
-  printf '%s\n' pip setuptools wheel "$@" |
+  printf '%s\n' pip setuptools setuptools-scm wheel "$@" |
     "$venv/bin/uv" pip compile --quiet --all-extras --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
       --no-annotate --no-header --output-file "$scratch/pins" "$root/pyproject.toml" - >/dev/null || unresolved
   write_lock "$root/deploy/constraints-gpu.txt" <"$scratch/pins"
