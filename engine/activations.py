@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from engine import store
 from engine.allocator import give_back_holes
 from engine.kernels.shards import shard_ranges
-from engine.model.encode import Block, Encoder, Reading, Wanted, cosine_with_float32, open_encoder
-from engine.model.pieces import Tokenised
+from engine.model.pieces import Tokenised, Wanted
 from engine.model.shape import Shape, describe
 from engine.previous import Known, find
 from engine.rounding import round_bits
@@ -25,6 +24,9 @@ from schemas.activations import ACTIVATIONS
 from schemas.corpus import CORPUS
 from schemas.errors import InputError, RangeError
 from schemas.task import Key
+
+if TYPE_CHECKING:
+    from engine.model.encode import Block, Encoder, Reading
 
 Outcome = dict[str, Any]
 
@@ -147,7 +149,7 @@ def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], An
     where float32 is allowed: its message as `overflow`; it is not written.
     """
     corpus = store.load(task.corpus, CORPUS)
-    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory, task.trusted)
+    encoder = _open(task)
     dtype = str(store.dtype(task.path, "activation"))
     side_by_side = encoder.side_by_side(task.threads)
     outcomes: list[Outcome] = []
@@ -168,7 +170,13 @@ def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], An
     return outcomes
 
 
-def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -> tuple[_Shard, Tokenised]:
+def _open(task: Extraction) -> "Encoder":
+    from engine.model.encode import open_encoder  # noqa: PLC0415  (torch and transformers: seconds)
+
+    return open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory, task.trusted)
+
+
+def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: "Encoder") -> tuple[_Shard, Tokenised]:
     """Read the text of a shard's tokens, and cut into sub-words the sentences whose vectors are not known."""
     started, clock = time.time(), time.perf_counter()
     tokens = store.read_rows(task.selection, "token_id", np.arange(key.start, key.stop))
@@ -192,6 +200,8 @@ def _prepare(key: Key, task: Extraction, corpus: xr.Dataset, encoder: Encoder) -
     cosine = None
     if key.start == 0 and task.wanted.compute != "float32":
         whole = tokenised if known is None else encoder.tokenise(sentences, positions, task.wanted, sources)
+        from engine.model.encode import cosine_with_float32  # noqa: PLC0415  (as above)
+
         cosine = cosine_with_float32(encoder, task.model, task.wanted, task.memory, whole, _CHECKED)
     return _Shard(key, started, described, len(numbers), seconds, cosine, known, computed), tokenised
 
@@ -202,7 +212,7 @@ def _may_give(previous: str, path: str) -> bool:
     return held is not None and store.dtype(previous, "activation") == store.dtype(path, "activation")
 
 
-def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[Key, float, Outcome], Any]) -> Outcome:
+def _finish(shard: _Shard, reading: "Reading", task: Extraction, done: Callable[[Key, float, Outcome], Any]) -> Outcome:
     """Wait for the vectors of a shard, write them, and say that it is done."""
     try:
         block = reading.result()
@@ -239,7 +249,7 @@ def _finish(shard: _Shard, reading: Reading, task: Extraction, done: Callable[[K
     return outcome
 
 
-def _whole(block: Block, shard: _Shard, task: Extraction) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+def _whole(block: "Block", shard: _Shard, task: Extraction) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """Vectors and presence of all tokens of a shard: the computed ones, and those of the previous store."""
     if shard.known is None:
         return block.vectors, block.present
@@ -270,7 +280,7 @@ def _write(vectors: NDArray[np.floating], present: NDArray[np.bool_], shard: _Sh
 def compute(key: Key, task: Extraction) -> tuple[NDArray[np.floating], dict[str, NDArray[Any]]]:
     """What the model gives for one shard: vectors (layer, token, hidden) as stored, and arrays (token) by name."""
     task = replace(task, previous=None)
-    encoder = open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory, task.trusted)
+    encoder = _open(task)
     shard, tokenised = _prepare(key, task, store.load(task.corpus, CORPUS), encoder)
     with ThreadPoolExecutor(encoder.side_by_side(task.threads)) as forward:
         dtype = str(store.dtype(task.path, "activation"))

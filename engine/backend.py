@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from sklearn.cluster import kmeans_plusplus
 
 
 @cache
@@ -77,6 +76,8 @@ def seed_rows(
         numbers = state if reference is not None else np.random.RandomState(seed)
         given = np.ones(len(wide)) if weights is None else np.asarray(weights, np.float64)
         return np.asarray(kernels().plusplus(wide, k, numbers, given))
+    from sklearn.cluster import kmeans_plusplus  # noqa: PLC0415  (seconds, and only clustering needs it)
+
     _, chosen = kmeans_plusplus(wide, k, random_state=state, sample_weight=weights)
     return np.asarray(chosen, np.int64)
 

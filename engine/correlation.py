@@ -1,8 +1,8 @@
 """Rank correlation of few points, with an interval and a test that assume no distribution."""
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 DRAWS = 9999
 """Draws of the bootstrap and of the permutation test."""
@@ -37,8 +37,8 @@ def rank_correlation(
         return found
     draw = np.random.default_rng(seed)
     rows = draw.integers(0, len(one), (draws, len(one)))
-    drawn = _correlated(rankdata(one[rows], axis=1), rankdata(other[rows], axis=1))
-    ranks, against = rankdata(one), rankdata(other)
+    drawn = _correlated(scipy.stats.rankdata(one[rows], axis=1), scipy.stats.rankdata(other[rows], axis=1))
+    ranks, against = scipy.stats.rankdata(one), scipy.stats.rankdata(other)
     (rho,) = _correlated(ranks[None], against[None])
     dealt = _correlated(ranks[None], draw.permuted(np.tile(against, (draws, 1)), axis=1))
     low, high = np.nanquantile(drawn, (0.025, 0.975))

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 _FEWEST = 5
@@ -36,6 +35,8 @@ def flat(points: NDArray[np.floating], seed: int) -> NDArray[np.float32]:
     if len(vectors) < _FEWEST or not (vectors != vectors[:1]).any():
         found[held] = _plane(vectors)
         return found
+    from sklearn.manifold import TSNE  # noqa: PLC0415  (a second, which no other command must take)
+
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
     layout = TSNE(init="pca", perplexity=perplexity, max_iter=500, random_state=seed, n_jobs=1)
     with threadpool_limits(1):  # its threads would wait for one another more than they work, on so few points

@@ -4,11 +4,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import seqeval.metrics
-from sacrebleu.metrics.bleu import BLEU
-from seqeval.scheme import IOB2
-from sklearn.metrics import accuracy_score, f1_score
-
 
 def score(kind: str, answers: Sequence[Any], found: Sequence[Any]) -> dict[str, Any]:
     """Scores of what a checkpoint found against the answers.
@@ -33,17 +28,24 @@ def score(kind: str, answers: Sequence[Any], found: Sequence[Any]) -> dict[str, 
     if kind == "tagging":
         return _tags(answers, found)
     if kind == "classification":
+        from sklearn.metrics import accuracy_score, f1_score  # noqa: PLC0415  (seconds, for tasks alone)
+
         return {
             "accuracy": float(accuracy_score(answers, found)),
             "f1": float(f1_score(answers, found, average="macro", zero_division=0)),
             "signature": "accuracy; f1: mean over labels",
         }
+    from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415  (as above)
+
     metric = BLEU()
     value = metric.corpus_score(list(found), [list(answers)])
     return {"bleu": float(value.score), "signature": str(metric.get_signature())}
 
 
 def _tags(answers: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> dict[str, Any]:
+    import seqeval.metrics  # noqa: PLC0415  (as above)
+    from seqeval.scheme import IOB2  # noqa: PLC0415  (as above)
+
     options = {"mode": "strict", "scheme": IOB2, "average": "micro", "zero_division": 0}
     given = [list(tags) for tags in answers], [list(tags) for tags in found]
     with warnings.catch_warnings():

@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 import xarray as xr
 
@@ -14,8 +15,12 @@ from schemas.errors import InputError
 _READ = 2**20
 """Bytes of a text that are read at once when it is compared."""
 
-_MARKS = "".join(re.escape(chr(c)) for c in range(0x300, 0xE01F0) if unicodedata.category(chr(c)).startswith("M"))
-_WORD = re.compile(rf"(?:[^\W_][{_MARKS}]*)+|(?:[^\w\s]|_)[{_MARKS}]*")
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A word of running text: letters and digits, or one mark, each with what combines with it."""
+    marks = "".join(re.escape(chr(c)) for c in range(0x300, 0xE01F0) if unicodedata.category(chr(c)).startswith("M"))
+    return re.compile(rf"(?:[^\W_][{marks}]*)+|(?:[^\w\s]|_)[{marks}]*")
 
 
 def words(line: str, rule: str) -> list[str]:
@@ -33,7 +38,7 @@ def words(line: str, rule: str) -> list[str]:
     ['L', "'", 'été', ',', 'déjà', '!']
     """
     line = unicodedata.normalize("NFC", line)
-    return line.split() if rule == "spaces" else _WORD.findall(line)
+    return line.split() if rule == "spaces" else _word().findall(line)
 
 
 class Content:

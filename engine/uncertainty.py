@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy
 import xarray as xr
 from numpy.typing import NDArray
 

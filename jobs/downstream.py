@@ -6,9 +6,6 @@ from typing import Any
 
 from engine import labelled
 from engine.labelled import Examples, labels_of
-from engine.model.answer import answer
-from engine.model.finetune import finetune
-from engine.model.heads import open_head
 from engine.scoring import score
 from schemas.downstream import Downstream
 from schemas.errors import InputError
@@ -49,6 +46,8 @@ def tune(
     InputError
         The task has no text to tune on in these languages, or its files or the model are wrong.
     """
+    from engine.model.finetune import finetune  # noqa: PLC0415  (torch and transformers: seconds)
+
     parts = task.within("train", tuple(languages))
     if not parts:
         has = ", ".join(task.train) or "nothing"
@@ -91,6 +90,9 @@ def evaluate(
     InputError
         The task has no text in these splits, or its files or the model are wrong.
     """
+    from engine.model.answer import answer  # noqa: PLC0415  (torch and transformers: seconds)
+    from engine.model.heads import open_head  # noqa: PLC0415  (as above)
+
     texts = {split: _all(task, split) for split in splits}
     if not any(texts.values()):
         raise InputError(f"the task has no text to score on: name files under {' or '.join(splits)}")

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from engine import scores, store
-from engine.model.train import Recipe, pretrain
+from engine.model.recipes import Recipe
 from engine.sentences import read_sentences
 from jobs import downstream, files
 from jobs.arguments import Json
@@ -131,6 +131,8 @@ def pretrain_encoder(
         raise InputError(f"--hidden {hidden}: expected a multiple of the {heads} heads")
     named = dict(_named(text) for text in texts)
     read = {language: list(read_sentences(path, words)) for language, path in named.items()}
+    from engine.model.train import pretrain  # noqa: PLC0415  (torch and transformers: seconds)
+
     recipe = Recipe(
         steps=steps, batch=batch, vocabulary=vocabulary, layers=layers, hidden=hidden, heads=heads, longest=longest,
         learning_rate=learning_rate, seed=seed,

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import paths
-from engine.model.heads import draw_anew
 from engine.model.shape import Shape, describe, identity
 from jobs import downstream
 from jobs.clustering import PROCESS
@@ -127,6 +126,8 @@ def make(study: Study, layout: Layout, checkpoint: str) -> dict[str, Any]:
     settings, folder = study.checkpoints[checkpoint], layout.model(checkpoint)
     trusted = settings.trust_remote_code
     if settings.tuned_for is None:
+        from engine.model.heads import draw_anew  # noqa: PLC0415  (torch and transformers: seconds)
+
         draw_anew(settings.model, study.concepts.seed, folder, trusted=trusted)
         outcome: dict[str, Any] = {}
     else:

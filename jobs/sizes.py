@@ -1,7 +1,7 @@
 """What vectors take on disk and in memory, by arithmetic alone."""
 
 from engine.activations import BLOCKS, Extraction
-from engine.model.encode import BATCH_SUBWORDS
+from engine.model.pieces import BATCH_SUBWORDS
 from engine.text import BLOCK
 from jobs.clustering import PROCESS
 from jobs.selections import Text

@@ -9,7 +9,7 @@ import numpy as np
 from engine.activations import Extraction, layers_of
 from engine.concepts import Clustering
 from engine.kernels.shards import shard_ranges
-from engine.model.encode import Wanted
+from engine.model.pieces import Wanted
 from engine.model.shape import describe
 from jobs import clustering, linking, models
 from jobs.clustering import PROCESS

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from engine.model.encode import Encoder, Wanted
+from engine.model.encode import Encoder
+from engine.model.pieces import Wanted
 from tests.oracles.vectors import LETTERS
 
 LAYERS = {

@@ -192,6 +192,13 @@ def test_schemas__import_nothing_heavy() -> None:
     assert printed(*[f"import {module}" for module in modules], loaded) == ["done"]
 
 
+def test_commands__open_no_model_before_they_need_one() -> None:
+    """Torch, transformers and scikit-learn take most of the seconds of a start, of commands and of every worker."""
+    slow = ("torch", "transformers", "sklearn", "scipy.stats", "sacrebleu", "seqeval")
+    loaded = f"print('done', *[m for m in {slow} if m in sys.modules])"
+    assert printed("import jobs.cli, jobs.tasks", loaded) == ["done"]
+
+
 def test_results__plain_xarray_reads_them_where_nothing_heavy_is_installed(tmp_path: Path) -> None:
     # xarray itself imports Dask where it is installed, to ask whether an array is one of Dask's: hence the ban
     counts = LANGUAGE_COUNT.create(

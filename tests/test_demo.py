@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from engine.model.train import Recipe, TuningRecipe
+from engine.model.recipes import Recipe, TuningRecipe
 from jobs import cli, demo
 
 

@@ -9,6 +9,7 @@ import yaml
 from safetensors.numpy import load_file
 from transformers import AutoModelForTokenClassification
 
+from engine.model.answer import answer
 from engine.model.heads import example, open_head
 from jobs import downstream
 from schemas.downstream import Downstream
@@ -100,8 +101,8 @@ def test_answers__of_batches_are_those_one_by_one(bert: str, tmp_path: Path) -> 
     downstream.tune(task, bert, ["de"], str(tmp_path / "tuned"))
     head = open_head(str(tmp_path / "tuned"), "tagging", [], 0)
     inputs = [["a", "\u200b", "zb"], ["c"], ["b"] * 40]
-    together = downstream.answer(head, inputs, 16)
-    assert together == [downstream.answer(head, [one], 16)[0] for one in inputs]
+    together = answer(head, inputs, 16)
+    assert together == [answer(head, [one], 16)[0] for one in inputs]
     assert together[0][1] == "O"
     assert together[2][20:] == ["O"] * 20  # beyond the longest input
     network = AutoModelForTokenClassification.from_pretrained(tmp_path / "tuned")

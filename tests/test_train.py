@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from engine.model.train import Recipe, TuningRecipe, pretrain, train_tokenizer, tune
+from engine.model.recipes import Recipe, TuningRecipe
+from engine.model.train import pretrain, train_tokenizer, tune
 from schemas.errors import InputError
 
 WORDS = (  # one of each in every sentence, English and German

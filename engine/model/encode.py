@@ -13,32 +13,23 @@ from numpy.typing import NDArray
 
 from engine.allocator import give_back_large_blocks
 from engine.model.load import check_vocabulary, load_network, load_tokenizer
-from engine.model.pieces import Piece, Rules, Sentence, Tokenised, batches, reads_joined_text, tokenise
+from engine.model.pieces import (
+    BATCH_SUBWORDS,
+    Piece,
+    Rules,
+    Sentence,
+    Tokenised,
+    Wanted,
+    batches,
+    reads_joined_text,
+    tokenise,
+)
 from engine.model.shape import describe
 from engine.model.transfer import Copy, Transfers
 from schemas.errors import InputError, RangeError
 
-BATCH_SUBWORDS = {"cpu": 512, "cuda": 16384}
-"""Sub-words of one forward pass where the study gives no number: the fastest of powers of two on two CPU cores
-(`tests/benchmarks/extraction.py`); on a GPU enough rows to fill it."""
-
-
 _FLOAT16_LIMIT = 65520.0
 """Least number that rounds to infinity in float16."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which vectors to keep, and how they are made; see `schemas.study.Activations` for the meaning of each."""
-
-    stack: str
-    layers: tuple[int, ...]
-    pooling: str = "last"
-    decoder_position: str | None = None
-    compute: str = "float32"
-    batch_subwords: int | None = None
-    too_long: str = "skip"
-    final_norm: bool = True
 
 
 @dataclass

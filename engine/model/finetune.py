@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+import transformers  # its heavy parts are imported when they are first named
 
 from engine.labelled import Examples, labels_of
 from engine.model.heads import IGNORED, Head, collator, example, open_head, threads_for
@@ -110,12 +110,12 @@ def _trainer(
     settings: Tuning,
     work: str,
     progress: Progress,
-) -> Trainer:
+) -> Any:
     chosen = "eval_loss" if head.kind == "translation" else f"eval_{PRIMARY[head.kind]}"
     world = int(os.environ.get("WORLD_SIZE", "1"))  # of torchrun: then a process has one GPU
     processes = world if world > 1 else max(1, torch.cuda.device_count())
     each = max(1, math.ceil(settings.batch / settings.accumulate / processes))
-    arguments = TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=work,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
@@ -140,7 +140,7 @@ def _trainer(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    trainer = Trainer(
+    trainer = transformers.Trainer(
         model=head.model,
         args=arguments,
         train_dataset=rows,
@@ -151,7 +151,7 @@ def _trainer(
         preprocess_logits_for_metrics=_best,
         callbacks=[_Told(progress)],
     )
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
 
@@ -183,7 +183,7 @@ def _scored(head: Head) -> Callable[[Any], dict[str, float]]:
     return scored
 
 
-class _Told(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+class _Told(transformers.TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Tells how far the training is."""
 
     def __init__(self, progress: Progress) -> None:

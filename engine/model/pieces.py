@@ -10,6 +10,25 @@ from numpy.typing import NDArray
 from engine.kernels.pooling import best_window, spans_in_text, windows, word_spans
 from schemas.errors import InputError
 
+BATCH_SUBWORDS = {"cpu": 512, "cuda": 16384}
+"""Sub-words of one forward pass where the study gives no number: the fastest of powers of two on two CPU cores
+(`tests/benchmarks/extraction.py`); on a GPU enough rows to fill it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which vectors to keep, and how they are made; see `schemas.study.Activations` for the meaning of each."""
+
+    stack: str
+    layers: tuple[int, ...]
+    pooling: str = "last"
+    decoder_position: str | None = None
+    compute: str = "float32"
+    batch_subwords: int | None = None
+    too_long: str = "skip"
+    final_norm: bool = True
+
+
 Sentence = Sequence[str]
 
 _TOKENISED_AT_ONCE = 128

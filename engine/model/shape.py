@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
 from schemas.errors import InputError
-
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
 
 _READ_BOTH_WAYS = ("xlnet", "bert-generation")
 """Classes that have a causal head and no masked one, and whose words nevertheless see what follows."""
@@ -66,7 +59,7 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
         weights in pickles alone.
     """
     try:
-        whole = AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+        whole = _transformers().AutoConfig.from_pretrained(model, trust_remote_code=trusted)
     except (OSError, ValueError, KeyError, ImportError) as error:
         check_trust(model, error)
         raise InputError(
@@ -76,10 +69,7 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
     _check_pickled(model)
     config = whole if whole.is_encoder_decoder else whole.get_text_config()
     name = whole.model_type
-    causal = not whole.is_encoder_decoder and (
-        bool(getattr(config, "is_decoder", False))
-        or name in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(MODEL_FOR_MASKED_LM_MAPPING_NAMES) - {*_READ_BOTH_WAYS}
-    )
+    causal = not whole.is_encoder_decoder and (bool(getattr(config, "is_decoder", False)) or name in _causal_alone())
     blocks = int(config.num_hidden_layers)
     layers = {"decoder" if causal else "encoder": blocks}
     if whole.is_encoder_decoder:
@@ -91,6 +81,21 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
     inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 0) or 4 * hidden)
     rough = sum(layers.values()) * (4 * hidden * hidden + 3 * hidden * inner) + int(config.vocab_size) * hidden
     return Shape(hidden, layers, positions, _counted(model) or rough, inner, int(config.vocab_size), causal)
+
+
+def _transformers() -> Any:
+    import transformers  # noqa: PLC0415  (seconds, which a command that opens no model must not take)
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def _causal_alone() -> set[str]:
+    """Classes of models that are decoders alone."""
+    auto = _transformers().models.auto.modeling_auto
+    causal, masked = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return {*causal} - {*masked} - {*_READ_BOTH_WAYS}
 
 
 def check_trust(model: str, error: Exception) -> None:
@@ -143,7 +148,7 @@ def identity(model: str, *, trusted: bool = False) -> str:
     """
     asked = "trust_remote_code" if trusted else ""
     if not Path(model).is_dir():
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+        config = _transformers().AutoConfig.from_pretrained(model, trust_remote_code=trusted)
         return f"{model}@{getattr(config, '_commit_hash', None)}{asked}"
     found = hashlib.sha256(asked.encode())
     for path in sorted(Path(model).iterdir()):

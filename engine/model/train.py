@@ -10,16 +10,15 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
 import torch
-import transformers
+import transformers  # its heavy parts are imported when they are first named
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertTokenizer
 
+from engine.model.recipes import Course, Recipe, TuningRecipe
 from schemas.errors import InputError
 
 Progress = Callable[[int, int, float], None]
@@ -28,52 +27,6 @@ Progress = Callable[[int, int, float], None]
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _WORD_SCALE, _POSITION_SCALE = 0.05, 0.01  # spread of the first vectors; words weigh more than places
 _OUTSIDE, _PADDING = -1, -2  # in place of a word's number: special token, padding
-
-
-@dataclass(frozen=True)
-class Course:
-    """What both trainings have in common."""
-
-    steps: int
-    """Optimiser steps (count)."""
-    batch: int = 32
-    """Sentences, or sentence pairs, of one step (count)."""
-    learning_rate: float = 1e-3
-    """Highest learning rate of AdamW; it rises over the first tenth of the steps, then falls evenly to zero."""
-    masking: float = 0.25
-    """Share of words that are hidden and must be guessed, in (0, 1]."""
-    seed: int = 0
-    """Seed of the first weights, of the order of sentences, of masks and of dropout."""
-
-
-@dataclass(frozen=True)
-class Recipe(Course):
-    """How `pretrain` builds and trains the encoder; the defaults are for 750 sentences in each of five languages."""
-
-    steps: int = 1200
-    vocabulary: int = 6000
-    """Most sub-words of the vocabulary, special tokens and single characters included (count)."""
-    layers: int = 4
-    """Transformer blocks (count)."""
-    hidden: int = 128
-    """Width of the hidden states; a multiple of `heads`."""
-    heads: int = 4
-    """Attention heads of each block (count)."""
-    longest: int = 128
-    """Most sub-words of a sentence, the two special tokens included (count)."""
-    dropout: float = 0.1
-    """Share of hidden values set to zero while training, in [0, 1)."""
-
-
-@dataclass(frozen=True)
-class TuningRecipe(Course):
-    """How `tune` trains a base encoder on one language pair."""
-
-    steps: int = 300
-    ranking: float = 1.0
-    """Weight of the ranking of translations beside the masked-word loss, at least 0."""
-    temperature: float = 0.1
-    """Divisor of the similarities before the softmax over the batch."""
 
 
 class _Sentence(NamedTuple):
@@ -91,7 +44,7 @@ class _Batch(NamedTuple):
     positions: torch.Tensor  # place of each sub-word in its own sentence
 
 
-def train_tokenizer(sentences: Iterable[Sequence[str]], vocabulary: int, longest: int = 128) -> BertTokenizer:
+def train_tokenizer(sentences: Iterable[Sequence[str]], vocabulary: int, longest: int = 128) -> Any:
     """Learn a cased WordPiece vocabulary.
 
     Parameters
@@ -125,7 +78,9 @@ def train_tokenizer(sentences: Iterable[Sequence[str]], vocabulary: int, longest
         )
     trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=first, show_progress=False)
     learner.train_from_iterator(lines, trainer)
-    return BertTokenizer(vocab=learner.get_vocab(), do_lower_case=False, strip_accents=False, model_max_length=longest)
+    return transformers.BertTokenizer(
+        vocab=learner.get_vocab(), do_lower_case=False, strip_accents=False, model_max_length=longest
+    )
 
 
 def pretrain(
@@ -155,7 +110,7 @@ def pretrain(
     sentences: list[_Sentence] = []
     for language, text in texts.items():
         sentences += _encode(tokenizer, text, recipe.longest, f"text of {language!r}")
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=len(tokenizer),
         num_hidden_layers=recipe.layers,
         hidden_size=recipe.hidden,
@@ -167,7 +122,7 @@ def pretrain(
         pad_token_id=tokenizer.pad_token_id,
     )
     with _undisturbed(recipe.seed) as generator:
-        model = BertForMaskedLM(config)
+        model = transformers.BertForMaskedLM(config)
         _start(model, sentences)
         batches = _batches([len(s.ids) for s in sentences], recipe.batch, generator)
 
@@ -217,8 +172,8 @@ def tune(
     if not os.path.isfile(os.path.join(base, "config.json")):
         raise InputError(f"{base}: expected a model directory, found no config.json in it; run pretrain first")
     with _undisturbed(recipe.seed) as generator:
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-        model = BertForMaskedLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        model = transformers.BertForMaskedLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
         longest = model.config.max_position_embeddings
         left = _encode(tokenizer, source, longest, "source text")
         right = _encode(tokenizer, target, longest, "target text")

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from engine import paths
-from engine.model.train import Recipe, TuningRecipe, pretrain, tune
+from engine.model.recipes import Recipe, TuningRecipe
 from engine.sentences import read_sentences
 from schemas.study import digest
 
@@ -28,6 +28,8 @@ def prepare(directory: str, tell: Callable[[str], None] = lambda _: None) -> str
     -------
     Path of the study file.
     """
+    from engine.model.train import pretrain, tune  # noqa: PLC0415  (torch and transformers: seconds)
+
     here = resources.files("jobs.demo")
     root = Path(directory)
     for name in (*(f"{language}.txt" for language in LANGUAGES), "study.yaml"):

@@ -32,7 +32,8 @@ import torch
 from engine import activations, paths, store
 from engine.activations import Extraction
 from engine.corpus import write_corpus
-from engine.model.encode import Wanted, open_encoder
+from engine.model.encode import open_encoder
+from engine.model.pieces import Wanted
 from engine.model.shape import describe
 from engine.selection import write_selections
 from schemas.corpus import CORPUS

@@ -28,7 +28,8 @@ from engine import backend, device, host
 from engine.estimator import KMeans
 from engine.kernels.lloyd import BLOCK_ROWS, Rows
 from engine.kernels.shards import blocks
-from engine.model.encode import Wanted, open_encoder
+from engine.model.encode import open_encoder
+from engine.model.pieces import Wanted
 from engine.sentences import read_sentences
 from tests.benchmarks.extraction import colign_run
 from tests.benchmarks.inputs import Bare, save_random_bert

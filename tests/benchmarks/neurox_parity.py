@@ -52,7 +52,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
-from engine.model.encode import Encoder, Wanted
+from engine.model.encode import Encoder
+from engine.model.pieces import Wanted
 from engine.model.shape import describe
 from engine.sentences import read_sentences
 from tests.benchmarks.inputs import Sentence, save_random_xlmr, some_lines, table
