@@ -132,18 +132,32 @@ class Schema:
             for name, array in variables.items()
             if not self[name].holds(array.dtype)
         ]
+        structure = tuple((name, held.dims, name in dataset.coords) for name, held in dataset.variables.items())
+        if (self, structure) not in _SOUND:
+            problems += self._unlike(dataset)
+        if problems:
+            raise SchemaError(self._broken(problems))
+        _SOUND.add((self, structure))
+        return dataset
+
+    def _unlike(self, dataset: xr.Dataset) -> list[str]:
+        """How names, dimensions and coordinates of a dataset differ from those declared."""
         structure = px.DatasetSchema(
             name=self.name,
             data_vars={v.name: px.DataVar(dims=v.dims, nullable=True) for v in self.variables if not v.coordinate},
             coords={v.name: px.Coordinate(dims=v.dims, nullable=True) for v in self.variables if v.coordinate},
             strict=True,
         )
+        problems = []
         try:
             structure.validate(dataset, lazy=True)
         except pandera.errors.SchemaErrors as errors:
             for failure in errors.schema_errors:
                 where = getattr(failure.schema, "name", None)
                 problems.append(f"{where}: {failure}" if where and where != self.name else str(failure))
-        if problems:
-            raise SchemaError(self._broken(problems))
-        return dataset
+        return problems
+
+
+_SOUND: set[tuple[Schema, tuple[Any, ...]]] = set()
+"""Schemas with the structures that were found to be theirs: a look at each takes pandera milliseconds, and opening a
+dataset is most of the work on small ones."""

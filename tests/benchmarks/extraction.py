@@ -32,6 +32,7 @@ import torch
 from engine import activations, paths, store
 from engine.activations import Extraction
 from engine.corpus import write_corpus
+from engine.model import encode
 from engine.model.encode import open_encoder
 from engine.model.pieces import Wanted
 from engine.model.shape import describe
@@ -124,12 +125,12 @@ def colign_run(
 @contextlib.contextmanager
 def unmeasured() -> Iterator[None]:
     """Without the one measurement of the error of bfloat16 that the first shard of a store pays for."""
-    kept = activations.cosine_with_float32
-    activations.cosine_with_float32 = lambda *_: {"mean": [], "least": []}
+    kept = encode.cosine_with_float32
+    encode.cosine_with_float32 = lambda *_: {"mean": [], "least": []}
     try:
         yield
     finally:
-        activations.cosine_with_float32 = kept
+        encode.cosine_with_float32 = kept
 
 
 def compare(
