@@ -132,7 +132,7 @@ class Schema:
             for name, array in variables.items()
             if not self[name].holds(array.dtype)
         ]
-        structure = tuple((name, held.dims, name in dataset.coords) for name, held in dataset.variables.items())
+        structure = frozenset((name, held.dims, name in dataset.coords) for name, held in dataset.variables.items())
         if (self, structure) not in _SOUND:
             problems += self._unlike(dataset)
         if problems:
@@ -158,6 +158,6 @@ class Schema:
         return problems
 
 
-_SOUND: set[tuple[Schema, tuple[Any, ...]]] = set()
+_SOUND: set[tuple[Schema, frozenset[Any]]] = set()
 """Schemas with the structures that were found to be theirs: a look at each takes pandera milliseconds, and opening a
 dataset is most of the work on small ones."""
