@@ -64,13 +64,13 @@ def seed_rows(
         (row) how many vectors each row stands for; None: one each.
     reference
         Restart for which to draw what scikit-learn 0.24 drew with `random_state=seed`, from which all restarts drew
-        one after another; None: by the same chances, many times as fast (`engine.kernels.plusplus`).
+        one after another; None: by the same chances, in a fraction of the time (`engine.kernels.plusplus`).
     """
     wide = np.asarray(rows, np.float64)
     given = np.ones(len(wide)) if weights is None else np.asarray(weights, np.float64)
     if reference is None:
-        put = kernels().put
-        return plusplus(array_module(), put(wide), put(given), k, seed)
+        xp = array_module()
+        return plusplus(xp, xp.asarray(wide), xp.asarray(given), k, seed)
     state = _Numbers024(seed)
     trials = 2 + int(math.log(k))
     for _ in range(reference):  # what the restarts before consumed

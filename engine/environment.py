@@ -15,7 +15,7 @@ from schemas.errors import InputError
 
 _PACKAGES = (
     "numpy", "scipy", "xarray", "zarr", "numcodecs", "dask", "distributed", "fsspec", "torch", "transformers",
-    "tokenizers", "scikit-learn", "sil-thot", "cupy-cuda13x", "cuml-cu13",
+    "tokenizers", "scikit-learn", "sil-thot", "accelerate", "sacrebleu", "seqeval", "cupy-cuda13x", "cuml-cu13",
 )  # fmt: skip
 
 _DECIDING = (

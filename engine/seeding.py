@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import backend
+from engine.kernels.plusplus import working_bytes
 from engine.parts import Layer, Moments, Part, Run
 from engine.workers.protocol import Held, Workers
 from schemas.study import Concepts
@@ -18,7 +19,7 @@ SAMPLE_BYTES = 2**30
 """Largest float64 sample for k-means++ when the study leaves the choice; a number of the project's, not of the machine:
 memory must not change a result."""
 
-DRAWN_BYTES = 16
+_DRAWN_BYTES = 16
 """Bytes of a number of the sample while k-means++ draws from it: as it is stored, and less the mean in float64."""
 
 ROUNDS = 5
@@ -27,8 +28,16 @@ ROUNDS = 5
 OVERSAMPLING = 2
 """Candidates of a round for each concept, on average."""
 
+_DRAWING = 2
+"""Version of how first centroids are drawn: the same seed gives others where it is another."""
+
 Seeds = dict[Layer, list[tuple[Run, NDArray[np.float64]]]]
 """Of each layer the runs, each with its first centroids (concept, hidden)."""
+
+
+def drawing(settings: Concepts) -> list[int]:
+    """What fingerprints of concepts know of how first centroids are drawn; nothing where that has never changed."""
+    return [] if settings.method == "ward" or settings.preset == "reference" else [_DRAWING]
 
 
 def sample_size(k: int, tokens: int, settings: Concepts) -> int:
@@ -36,6 +45,11 @@ def sample_size(k: int, tokens: int, settings: Concepts) -> int:
     if settings.preset == "reference":
         return tokens
     return min(tokens, max(settings.seeding_tokens, 10 * k))
+
+
+def drawn_bytes(rows: int, hidden: int, k: int) -> int:
+    """Bytes that k-means++ takes to draw k rows of a sample."""
+    return _DRAWN_BYTES * rows * hidden + working_bytes(rows, k)
 
 
 def method(k: int, tokens: int, hidden: int, settings: Concepts) -> str:
@@ -140,8 +154,8 @@ def _from_sample(
         return np.asarray(sample[chosen], np.float64)
 
     every = [(layer, run) for layer, of in runs.items() for run in of]
-    numbers = max(len(at) * samples[layer].shape[1] for layer, of in rows.items() for at in of.values())
-    at_once = workers.at_once_here(DRAWN_BYTES * numbers) if backend.array_module() is np else 1  # of the one device
+    needed = max(drawn_bytes(len(at), samples[layer].shape[1], k) for layer, of in rows.items() for k, at in of.items())
+    at_once = workers.at_once_here(needed) if backend.array_module() is np else 1  # of the one device
     with ThreadPoolExecutor(at_once) as pool:
         for (layer, run), centroids in zip(every, pool.map(lambda one: draw(*one), every), strict=True):
             drawn[layer].append((run, centroids))

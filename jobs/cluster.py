@@ -19,6 +19,7 @@ from engine.assign import assign
 from engine.concepts import Clustering, cluster
 from engine.exchange.stream import kind
 from engine.records import read_records
+from engine.seeding import drawing
 from engine.workers.create import create
 from jobs import clustering, files, tasks
 from jobs.arguments import Json, MachineFile
@@ -113,7 +114,7 @@ def cluster_vectors(
         for one, name in zip(stores, activations, strict=True)
     ]
     given = None if start is None else start.tolist()
-    fingerprint = digest(settings, task.ks, layers, task.languages, known, given)
+    fingerprint = digest(settings, task.ks, layers, task.languages, known, given, *drawing(settings))
     working = f"{path.removesuffix('.zarr')}.fit"
     if (there := _state(path, fingerprint)) is None:
         _check_tokens(task, stores, settings)

@@ -8,7 +8,7 @@ from engine import ward
 from engine.backend import product_rate
 from engine.concepts import Clustering, together
 from engine.kernels.lloyd import BLOCK_ROWS, PAIR_ROWS
-from engine.seeding import DRAWN_BYTES, method, sample_size
+from engine.seeding import drawn_bytes, method, sample_size
 from schemas.machine import Machine
 from schemas.study import Concepts
 
@@ -32,12 +32,14 @@ def memory(task: Clustering, settings: Concepts, holdable: int, threads: int) ->
     some = max(plan.runs, key=lambda of: sum(run.k for run in of))
     sums = sum(run.k for run in some) * task.hidden * 8
     sampled = [run.k for run in runs if method(run.k, task.stops[-1], task.hidden, settings) == "k-means++"]
-    sample = max((sample_size(k, task.stops[-1], settings) for k in sampled), default=0) * task.hidden
+    sizes = {k: sample_size(k, task.stops[-1], settings) for k in sampled}
+    sample = max(sizes.values(), default=0) * task.hidden
     scratch = BLOCK_ROWS * (18 * task.hidden + 6 * max(task.ks)) + 16 * PAIR_ROWS * task.hidden
     shard = min(task.shard_tokens, task.stops[-1]) * task.hidden * task.itemsize
     loaded = 2 * shard if plan.keep else (threads + 1) * 2 * shard
     # while first centroids are drawn nothing else goes on
-    working = max(threads * DRAWN_BYTES * sample, (threads + 2) * sums + threads * scratch) + loaded
+    drawing = threads * max((drawn_bytes(rows, task.hidden, k) for k, rows in sizes.items()), default=0)
+    working = max(drawing, (threads + 2) * sums + threads * scratch) + loaded
     return plan.nbytes + plan.layers * task.itemsize * sample + working
 
 

@@ -11,6 +11,7 @@ from engine.concepts import Clustering
 from engine.kernels.shards import shard_ranges
 from engine.model.pieces import Wanted
 from engine.model.shape import describe
+from engine.seeding import drawing
 from jobs import clustering, linking, models
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
@@ -73,7 +74,7 @@ def fingerprints(study: Study, given: Sequence[str] = (), tags: Sequence[str] = 
     linked = is_linked(study)  # then a stage of its own selects
     selected = digest(rules, links, given) if linked else rules
     activations = digest(selected, study.activations.model_dump(mode="json", exclude=_IN_KEYS))
-    concepts = digest(activations, study.concepts)
+    concepts = digest(activations, study.concepts, *drawing(study.concepts))
     counted = concepts, links, study.dictionary
     return {
         "corpus": digest(study.corpus.words if linked else rules, languages),

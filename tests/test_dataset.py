@@ -150,6 +150,25 @@ def test_validate__lists_every_violation() -> None:
         assert part in message
 
 
+def test_validate__looks_once_at_a_structure_and_always_at_the_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    look = Schema._unlike
+    monkeypatch.setattr(Schema, "_unlike", lambda self, dataset: seen.append(self.name) or look(self, dataset))
+    pair = Schema("a pair", "an example", tuple(Variable(name, ("item",), "int32", name) for name in ("left", "right")))
+    made = pair.create({"left": np.zeros(2, "int32"), "right": np.zeros(2, "int32")})
+    pair.create({"right": np.zeros(3, "int32"), "left": np.zeros(3, "int32")})
+    assert len(seen) == 1
+    with pytest.raises(SchemaError, match="left: expected int32, found int64"):
+        pair.validate(made.assign(left=("item", np.zeros(2, "int64"))))
+    with pytest.raises(SchemaError, match="left"):
+        pair.validate(made.rename_dims(item="other"))
+    with pytest.raises(SchemaError, match="left"):
+        pair.validate(made.drop_vars("left"))
+    other = Schema("a pair", "an example", (Variable("left", ("item",), "int32", "left"),))
+    with pytest.raises(SchemaError, match="right"):
+        other.validate(made)
+
+
 def test_validate__another_version_is_refused_with_the_remedy() -> None:
     dataset = PAIR.create(GOOD)
     dataset.attrs["format_version"] = FORMAT_VERSION + 1

@@ -123,6 +123,16 @@ def test_plusplus__draws_what_scikit_learn_draws(weighted: bool) -> None:
         assert device.plusplus(rows, 60, np.random.RandomState(seed), weights).tolist() == expected.tolist()
 
 
+def test_seed_rows__draws_what_the_cpu_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(9).normal(size=(900, 20))
+    weights = np.random.default_rng(9).integers(0, 5, 900).astype(np.float64)
+    there = [backend.seed_rows(rows, 40, seed, given).tolist() for seed in range(3) for given in (None, weights)]
+    monkeypatch.setattr(backend, "array_module", lambda: np)
+    assert there == [
+        backend.seed_rows(rows, 40, seed, given).tolist() for seed in range(3) for given in (None, weights)
+    ]
+
+
 @pytest.mark.parametrize("init", ["k-means++", "k-means||"])
 def test_estimator__gives_what_the_cpu_gives(monkeypatch: pytest.MonkeyPatch, init: str) -> None:
     values, _, _ = problem(400, 12, 24, 3)

@@ -51,6 +51,13 @@ def test_plusplus__draws_by_the_chances_of_its_definition(
     assert chisquare(np.array(counts)[some], np.array(expected)[some]).pvalue > 1e-3
 
 
+def test_plusplus__memory_for_one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = blobs(500, 6, 10, seed=4)[0].astype(np.float64)
+    monkeypatch.setattr(drawing, "NUMBERS", 500 * 7)
+    assert drawing.batch_of(500, 20) == drawing.trials(20) == 4 != drawing.batch_of(500, 4)
+    assert len(set(plusplus(np, rows, np.ones(500), 20, 1).tolist())) == 20
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_plusplus__is_as_good_as_scikit_learn(weighted: bool) -> None:
     rows = blobs(2000, 12, 30, seed=3)[0].astype(np.float64)

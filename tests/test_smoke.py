@@ -1,6 +1,7 @@
-"""The smoke test of an installation: what it says of a right one, of one that gives other bits, and of a bad call."""
+"""Installations: that container files name what there is, and what the smoke test says of right ones and others."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,21 @@ def smoke(told: dict[str, str], *arguments: object) -> tuple[int, str]:
     command = ["bash", ROOT / "deploy" / "smoke.sh", *arguments]
     done = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_containers__install_what_the_project_asks_for_by_pinned_tools(kind: str) -> None:
+    recipe = (ROOT / "deploy" / f"Containerfile.{kind}").read_text()
+    constraints = (ROOT / "deploy" / f"constraints-{kind}.txt").read_text()
+    (listing,) = re.findall(r"python -c '(.*?)' *\\\n", recipe, re.DOTALL)
+    code = [sys.executable, "-c", listing.replace("\\\n", "")]
+    asked = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    names = {re.split(r"[^\w-]", line)[0].lower() for line in asked if line}
+    pinned = {line.split("==")[0].lower() for line in constraints.splitlines()}
+    assert {"torch", "s3fs"} <= names <= pinned
+    (pattern,) = re.findall(r"grep -E '(.*?)'", recipe)
+    tools = [line for line in constraints.splitlines() if re.search(pattern, line)]
+    assert {tool.split("==")[0] for tool in tools} == {"pip", "setuptools", "setuptools-scm", "wheel"}
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 BATCH = 256
-"""Candidates whose distances are one product, where memory allows: enough for its full speed, few enough that most of
-them still count when their turn comes."""
+"""Candidates whose distances are one product, where `NUMBERS` allows: enough for its full speed, few enough that most
+of them still count when their turn comes."""
 
 NUMBERS = 2**22
 """Distances of a batch at most, unless the candidates of one step have more."""
+
+
+def trials(k: int) -> int:
+    """Candidates of a step, as many as scikit-learn's."""
+    return 2 + int(np.log(k))
+
+
+def batch_of(rows: int, k: int) -> int:
+    """Candidates of a batch: those of one step where memory does not allow two steps' at least, which would waste half.
+
+    Examples
+    --------
+    >>> batch_of(16384, 600), batch_of(300_000, 600), trials(600)
+    (256, 8, 8)
+    """
+    batch = min(BATCH, NUMBERS // max(rows, 1))
+    return batch if batch >= 2 * trials(k) else trials(k)
+
+
+def working_bytes(rows: int, k: int) -> int:
+    """Bytes of the distances that `plusplus` has at once: those of a batch, and twice those of a step."""
+    return 8 * rows * (batch_of(rows, k) + 2 * trials(k))
 
 
 def plusplus(xp: Any, rows: Any, weights: Any, k: int, seed: int) -> NDArray[np.int64]:
@@ -35,13 +57,12 @@ def plusplus(xp: Any, rows: Any, weights: Any, k: int, seed: int) -> NDArray[np.
 
     Returns
     -------
-    (concept) numbers of rows, distinct while there are rows that differ.
+    (concept) numbers of rows, distinct while there are rows that differ and weigh something.
     """
-    numbers = np.random.default_rng(seed)
-    count, trials = len(rows), 2 + int(np.log(k))
-    batch = max(trials, min(BATCH, NUMBERS // count))
+    numbers = np.random.default_rng((seed, 1))  # not the stream of the sample, whose seed is that of the first restart
+    tried, batch = trials(k), batch_of(len(rows), k)
     squares = xp.einsum("ij,ij->i", rows, rows)
-    first = xp.searchsorted(xp.cumsum(weights), xp.asarray(numbers.random(1)) * weights.sum(), side="right")
+    first = _placed(xp, xp.cumsum(weights), xp.asarray(numbers.random(1)))
     chosen = np.full(k, int(first[0]), np.int64)
     closest = _to_all(xp, rows, squares, xp.asarray(chosen[:1]))[0]
     have = 1
@@ -50,20 +71,27 @@ def plusplus(xp: Any, rows: Any, weights: Any, k: int, seed: int) -> NDArray[np.
         if not float(reached[-1]) > 0:
             break  # no row is left that differs
         places, luck = xp.asarray(numbers.random((2, batch)))
-        some = xp.minimum(xp.searchsorted(reached, places * reached[-1], side="right"), count - 1)
+        some = _placed(xp, reached, places)
         distances = _to_all(xp, rows, squares, some)
         least = luck * closest[some]
         at = 0
         while have < k:
-            counting = at + xp.flatnonzero(least[at:] < closest[some[at:]])[:trials]
-            if len(counting) < trials:
+            counting = at + xp.flatnonzero(least[at:] < closest[some[at:]])[:tried]
+            if len(counting) < tried:
                 break
-            left = xp.minimum(distances[counting], closest)
+            left = distances[counting]
+            xp.minimum(left, closest, out=left)
             best = int((left @ weights).argmin())
-            closest = left[best]
+            closest = left[best].copy()  # a view would keep all of them
             chosen[have] = int(some[counting[best]])
             at, have = int(counting[-1]) + 1, have + 1
+        del distances  # before the next batch has its own
     return chosen
+
+
+def _placed(xp: Any, reached: Any, places: Any) -> Any:
+    """Rows (place) at which a running sum (row) passes places in [0, 1) of the whole; never one that adds nothing."""
+    return xp.minimum(xp.searchsorted(reached, places * reached[-1], side="right"), len(reached) - 1)
 
 
 def _to_all(xp: Any, rows: Any, squares: Any, some: Any) -> Any:

@@ -31,6 +31,10 @@ class Difference:
     """Rows that changed concept."""
 
     def __add__(self, other: "Difference") -> "Difference":
+        if len(self.concepts) == len(other.concepts) and (self.concepts == other.concepts).all():
+            # as in first passes: a sixteenth of the time of the way below, which the driver takes while workers wait
+            sums, counts = self.sums + other.sums, self.counts + other.counts
+            return Difference(self.concepts, sums, counts, self.moved + other.moved)
         concepts = np.union1d(self.concepts, other.concepts)
         sums = np.zeros((len(concepts), self.sums.shape[1]))
         counts = np.zeros(len(concepts), np.int64)

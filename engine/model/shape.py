@@ -58,8 +58,9 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
         There is no such model, its configuration cannot be read, it brings code that is not trusted, or has its
         weights in pickles alone.
     """
+    auto = library().AutoConfig
     try:
-        whole = _transformers().AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+        whole = auto.from_pretrained(model, trust_remote_code=trusted)
     except (OSError, ValueError, KeyError, ImportError) as error:
         check_trust(model, error)
         raise InputError(
@@ -83,7 +84,8 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
     return Shape(hidden, layers, positions, _counted(model) or rough, inner, int(config.vocab_size), causal)
 
 
-def _transformers() -> Any:
+def library() -> Any:
+    """Transformers, which is told to be quiet."""
     import transformers  # noqa: PLC0415  (seconds, which a command that opens no model must not take)
 
     transformers.logging.set_verbosity_error()
@@ -93,7 +95,7 @@ def _transformers() -> Any:
 
 def _causal_alone() -> set[str]:
     """Classes of models that are decoders alone."""
-    auto = _transformers().models.auto.modeling_auto
+    auto = library().models.auto.modeling_auto
     causal, masked = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return {*causal} - {*masked} - {*_READ_BOTH_WAYS}
 
@@ -148,7 +150,7 @@ def identity(model: str, *, trusted: bool = False) -> str:
     """
     asked = "trust_remote_code" if trusted else ""
     if not Path(model).is_dir():
-        config = _transformers().AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+        config = library().AutoConfig.from_pretrained(model, trust_remote_code=trusted)
         return f"{model}@{getattr(config, '_commit_hash', None)}{asked}"
     found = hashlib.sha256(asked.encode())
     for path in sorted(Path(model).iterdir()):

@@ -19,6 +19,7 @@ import transformers  # its heavy parts are imported when they are first named
 from numpy.typing import NDArray
 
 from engine.model.recipes import Course, Recipe, TuningRecipe
+from engine.model.shape import library
 from schemas.errors import InputError
 
 Progress = Callable[[int, int, float], None]
@@ -337,18 +338,16 @@ def save(model: Any, tokenizer: Any, directory: str) -> None:
 
 @contextlib.contextmanager
 def _undisturbed(seed: int) -> Iterator[np.random.Generator]:
-    """A generator, and torch seeded for a while, in one thread; no progress bars of transformers.
+    """A generator, and torch seeded for a while, in one thread.
 
     One thread: the weights do not depend on the number of cores, and a busy machine does not stall small matrices.
     """
-    threads, bars = torch.get_num_threads(), transformers.logging.is_progress_bar_enabled()
+    library()
+    threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         try:
             torch.manual_seed(seed)
             torch.set_num_threads(1)
-            transformers.logging.disable_progress_bar()
             yield np.random.default_rng(seed)
         finally:
             torch.set_num_threads(threads)
-            if bars:
-                transformers.logging.enable_progress_bar()

@@ -1,13 +1,14 @@
 """One single-threaded worker beside two, for extraction and for K-means, and what two processes can reach here at all.
 
-    python -m tests.benchmarks.scaling MODEL TEXT [--words 40000] [--tokens 400000] [--pairs 5]
+    python -m tests.benchmarks.scaling MODEL TEXT [--words 163840] [--tokens 393216] [--pairs 5] [--peers 1]
 
 Runs with one and two workers of a LocalCluster take turns on the same input; starting processes, loading the model
 (extraction) and importing are left out: the workers do a little of the same before. The peer is the ceiling of this
 machine: two processes of one worker each, without a scheduler between them, that do the same work on an input of their
 own at the same time, against one that does it alone (turbo, memory bandwidth and caches are shared). Of a doubling,
 what that ceiling lacks is lost to the machine, and what two workers lack of the ceiling to Colign: uneven loads, what
-the driver does while workers wait, messages.
+the driver does while workers wait, messages. Numbers of words and tokens that make an even number of equal shards leave
+the first of these out.
 """
 
 import argparse
@@ -44,8 +45,8 @@ from tests.small_vectors import stored
 
 MEMORY = 4 * 2**30
 K, HIDDEN, ITERATIONS = 600, 768, 20
-SHARD = 1024
-"""Words of a shard of extraction: small, so that a short run has an even load."""
+SHARD = 4096
+"""Words of a shard of extraction: fewer than a study's, so that a short run has an even load."""
 
 Job = Callable[[Workers, str], Any]
 """Does the whole work on some workers, in a folder of its own."""
@@ -118,7 +119,7 @@ def peer(job: Job, model: str, folder: str, count: int) -> float:
     return max(answers.get() for _ in processes)
 
 
-def compare(job: Job, model: str, folder: str, pairs: int) -> dict[str, Any]:
+def compare(job: Job, model: str, folder: str, pairs: int, peers: int) -> dict[str, Any]:
     """Median speed-ups of two workers, and of two independent processes, with the seconds of every run."""
     seconds: dict[str, list[float]] = {"1": [], "2": [], "peer 1": [], "peer 2": []}
     for number in range(pairs):
@@ -128,7 +129,8 @@ def compare(job: Job, model: str, folder: str, pairs: int) -> dict[str, Any]:
                     time.sleep(0.1)
                 workers.each(warm, model)
                 seconds[str(count)].append(job(workers, f"{folder}/run"))
-            seconds[f"peer {count}"].append(peer(job, model, folder, count))
+            if number < peers:
+                seconds[f"peer {count}"].append(peer(job, model, folder, count))
     speed_up = statistics.median(one / two for one, two in zip(seconds["1"], seconds["2"], strict=True))
     ceiling = statistics.median(2 * one / two for one, two in zip(seconds["peer 1"], seconds["peer 2"], strict=True))
     return {
@@ -142,18 +144,17 @@ def compare(job: Job, model: str, folder: str, pairs: int) -> dict[str, Any]:
     }
 
 
-def measure(model: str, texts: list[str], words: int, tokens: int, pairs: int) -> dict[str, dict[str, Any]]:
-    """Extraction of so many words, and K-means of so many made vectors."""
+def measure(model: str, texts: list[str], words: int, tokens: int, pairs: int, peers: int) -> dict[str, dict[str, Any]]:
+    """Extraction of so many words, and K-means of so many made vectors, if any."""
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         text = Path(folder) / "text.txt"
         write_text(texts, words, text)
-        vectors = made_activations(tokens, HIDDEN).astype(np.float16)[None]
-        source = stored(Path(folder), vectors, (K,), shard=16384).sources[0]
-        jobs: dict[str, Job] = {
-            "extraction": partial(extraction, model=model, text=str(text)),
-            "K-means": partial(clustering, source=source, tokens=tokens),
-        }
-        return {name: compare(job, model, folder, pairs) for name, job in jobs.items()}
+        jobs: dict[str, Job] = {"extraction": partial(extraction, model=model, text=str(text))}
+        if tokens:
+            vectors = made_activations(tokens, HIDDEN).astype(np.float16)[None]
+            source = stored(Path(folder), vectors, (K,), shard=16384).sources[0]
+            jobs["K-means"] = partial(clustering, source=source, tokens=tokens)
+        return {name: compare(job, model, folder, pairs, peers) for name, job in jobs.items()}
 
 
 def main() -> None:
@@ -161,10 +162,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("text", nargs="+")
-    for name, value in (("words", 40_000), ("tokens", 400_000), ("pairs", 5)):
+    for name, value in (("words", 163_840), ("tokens", 393_216), ("pairs", 5), ("peers", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
-    found = measure(asked.model, asked.text, asked.words, asked.tokens, asked.pairs)
+    if not 1 <= asked.peers <= asked.pairs:
+        parser.error(f"--peers {asked.peers}: expected 1 to {asked.pairs}, in how many of the pairs the peers run, too")
+    found = measure(asked.model, asked.text, asked.words, asked.tokens, asked.pairs, asked.peers)
     header = ["", "1 worker, s", "2 workers, s", "speed-up", "ceiling", "lost to the machine", "lost to Colign"]
     shown = [
         [

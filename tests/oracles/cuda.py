@@ -182,8 +182,8 @@ CUPY: Any = SimpleNamespace(
 """What of cupy the project uses, for arrays that must not meet those of the host."""
 
 for _name in (
-    "abs", "arange", "argsort", "ascontiguousarray", "bincount", "cumsum", "einsum", "empty", "flatnonzero", "full", "maximum",
-    "minimum", "ones", "searchsorted", "sqrt", "where", "zeros",
+    "abs", "arange", "argsort", "ascontiguousarray", "bincount", "cumsum", "einsum", "empty", "flatnonzero", "full",
+    "maximum", "minimum", "ones", "searchsorted", "sqrt", "where", "zeros",
 ):  # fmt: skip
     setattr(CUPY, _name, getattr(DEVICE_MODULE, _name))
 
