@@ -13,8 +13,8 @@ from schemas.machine import Machine
 from schemas.study import Concepts
 
 PROCESS = 530 * 2**20
-"""Resident bytes of a process with everything imported and a small model loaded, before any data (measured: 540 MiB for
-the command line, which also imports training and figures, 400 MiB for a Dask worker)."""
+"""Resident bytes of a process with everything imported and a small model loaded, before any data (measured: 520 MiB for
+the command line, which also imports figures, 464 MiB for what a worker imports)."""
 
 
 def memory(task: Clustering, settings: Concepts, holdable: int, threads: int) -> int:
