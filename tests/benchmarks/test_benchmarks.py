@@ -10,7 +10,7 @@ import torch
 
 from jobs import stages
 from jobs.layout import Layout
-from tests.benchmarks import alignment, dictionary, kmeans, metrics, planning, scheduler, simulation
+from tests.benchmarks import alignment, dictionary, kmeans, metrics, planning, scheduler, seeding, simulation
 from tests.benchmarks.codecs import CODECS, read_values
 from tests.benchmarks.codecs import compare as compare_codecs
 from tests.benchmarks.extraction import colign_run
@@ -28,6 +28,12 @@ def test_kmeans__same_iterations_and_inertia_as_the_peer() -> None:
     assert found["iterations"] == found["peer_iterations"]
     assert abs(found["inertia_relative_difference"]) < 1e-5
     assert found["labels_equal"] > 0.999
+
+
+def test_seeding__is_about_as_good_as_the_peer() -> None:
+    found = seeding.measure(rows=1000, k=20, draws=3)
+    assert found["by rejection"][1] == pytest.approx(found["scikit-learn"][1], rel=0.1)
+    assert all(seconds > 0 for seconds, _ in found.values())
 
 
 def test_kmeans__every_comparison_runs() -> None:
