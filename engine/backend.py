@@ -4,7 +4,6 @@ and first centroids.
 
 import importlib
 import importlib.util
-import math
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from engine.kernels.plusplus import plusplus
+from engine.kernels.plusplus import plusplus, trials
 
 
 @cache
@@ -72,13 +71,12 @@ def seed_rows(
         xp = array_module()
         return plusplus(xp, xp.asarray(wide), xp.asarray(given), k, seed)
     state = _Numbers024(seed)
-    trials = 2 + int(math.log(k))
     for _ in range(reference):  # what the restarts before consumed
         state.randint(len(rows))
-        state.random_sample((k - 1) * trials)
+        state.random_sample((k - 1) * trials(k))
     if array_module() is not np:
         return np.asarray(kernels().plusplus(wide, k, state, given))
-    from sklearn.cluster import kmeans_plusplus  # noqa: PLC0415  (seconds, and only clustering needs it)
+    from sklearn.cluster import kmeans_plusplus  # noqa: PLC0415  (seconds, which the preset `reference` alone must take)
 
     _, chosen = kmeans_plusplus(wide, k, random_state=state, sample_weight=weights)
     return np.asarray(chosen, np.int64)

@@ -1,4 +1,4 @@
-"""First centroids: k-means++ as scikit-learn draws it, and k-means|| whatever the parts, workers and memory."""
+"""First centroids: k-means++ as scikit-learn 0.24 drew it, and k-means|| whatever the parts, workers and memory."""
 
 import math
 from typing import Any
