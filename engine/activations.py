@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from engine import store
-from engine.allocator import give_back_holes
+from engine.allocator import give_back_holes, give_back_large_blocks
 from engine.kernels.shards import shard_ranges
 from engine.model.pieces import Tokenised, Wanted
 from engine.model.shape import Shape, describe
@@ -148,6 +148,7 @@ def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], An
     seconds in text, model, copy, encode (compression and checksums) and disk. Of one with a value beyond float16
     where float32 is allowed: its message as `overflow`; it is not written.
     """
+    give_back_large_blocks()
     corpus = store.load(task.corpus, CORPUS)
     encoder = _open(task)
     dtype = str(store.dtype(task.path, "activation"))

@@ -178,7 +178,7 @@ def _iterate(
         layer: Pass(tuple(Model(one, known[layer].mean) for one in of), known[layer].unit, workers.products)
         for layer, of in active.items()
     }
-    found = workers.fold(sweep, held.of([k for k in held.keys if k.part in active]), _merge, passes)
+    found = workers.fold(sweep, held.of([k for k in held.keys if k.part in active]), _merge, passes, exact=True)
     starved: dict[Layer, dict[int, int]] = {}
     for layer, of in active.items():
         for one in of:

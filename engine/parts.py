@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import backend
+from engine.allocator import reuse_blocks
 from engine.kernels.lloyd import Rows, State
 from engine.kernels.sums import grid
 from engine.workers.protocol import Workers
@@ -176,6 +177,7 @@ class Part:
 
 def part(key: Key, load: Callable[[Key], tuple[Any, NDArray[Any]]], nbytes: int, keep: bool) -> Part:
     """A part whose vectors are kept in memory, or read again in every pass."""
+    reuse_blocks()
     if not keep:
         return Part(key, load, nbytes, Rows(None))
     values, places = load(key)

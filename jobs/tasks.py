@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine import properties, store
 from engine.activations import Extraction, extract
 from engine.aligned import counted, described, numbered
-from engine.allocator import give_back_holes
+from engine.allocator import give_back_holes, reuse_blocks
 from engine.colap import count_languages
 from engine.concepts import chosen_by_layer, chosen_concepts, chosen_runs
 from engine.corpus import write_corpus
@@ -151,6 +151,7 @@ def perform(key: Key, context: Context) -> Outcome:
     """Do one task and commit it. Doing it again writes the same bytes."""
     started = time.time()
     give_back_holes()  # of the tasks before: a process late in a study held 70 MiB of them
+    reuse_blocks()
     outcome = FUNCTIONS[key.stage](key, context)
     return commit(key, context.layout.records, context.fingerprint(key), started, outcome)
 

@@ -113,7 +113,9 @@ class Forgetful(SerialWorkers):
         super().__init__(**options)
         self.chance, self.share = random.Random(seed), share
 
-    def fold(self, function: Callable[..., Any], held: Held, combine: Callable[..., Any], *args: Any) -> Any:
+    def fold(
+        self, function: Callable[..., Any], held: Held, combine: Callable[..., Any], *args: Any, **options: Any
+    ) -> Any:
         for value in (held.values or {}).values():
             for memory in (value.states, value.nearest):
                 for number in list(memory):
@@ -121,15 +123,17 @@ class Forgetful(SerialWorkers):
                         del memory[number]
             if self.chance.random() < self.share:
                 value.rows.norm = value.rows.lost = None
-        return super().fold(function, held, combine, *args)
+        return super().fold(function, held, combine, *args, **options)
 
 
 class Repeating(SerialWorkers):
     """Every call is made twice, as when the answer of the first is lost; or fails the first time, in the middle."""
 
-    def fold(self, function: Callable[..., Any], held: Held, combine: Callable[..., Any], *args: Any) -> Any:
+    def fold(
+        self, function: Callable[..., Any], held: Held, combine: Callable[..., Any], *args: Any, **options: Any
+    ) -> Any:
         def twice(key: Key, value: Part, *rest: Any) -> Any:
             function(key, value, *rest)
             return function(key, value, *rest)
 
-        return super().fold(twice, held, combine, *args)
+        return super().fold(twice, held, combine, *args, **options)

@@ -108,7 +108,7 @@ def test_fit__a_call_that_fails_halfway_and_is_retried_changes_no_bit(
     monkeypatch.setattr("engine.kernels.lloyd.BLOCK_ROWS", 50)
 
     class Retrying(SerialWorkers):
-        def fold(self, function: Any, held: Any, combine: Any, *args: Any) -> Any:
+        def fold(self, function: Any, held: Any, combine: Any, *args: Any, **options: Any) -> Any:
             def patient(*task: Any) -> Any:
                 while True:
                     try:
@@ -116,7 +116,7 @@ def test_fit__a_call_that_fails_halfway_and_is_retried_changes_no_bit(
                     except MemoryError:
                         continue
 
-            return super().fold(patient, held, combine, *args)
+            return super().fold(patient, held, combine, *args, **options)
 
     start = np.asarray(rows[:5], np.float64)
     values = {"max_iterations": 4}
@@ -212,9 +212,9 @@ def test_cluster__what_a_group_of_runs_remembered_is_let_go(whole: Any) -> None:
     most = 0
 
     class Watching(SerialWorkers):
-        def fold(self, function: Any, held: Any, combine: Any, *args: Any) -> Any:
+        def fold(self, function: Any, held: Any, combine: Any, *args: Any, **options: Any) -> Any:
             nonlocal most
-            found = super().fold(function, held, combine, *args)
+            found = super().fold(function, held, combine, *args, **options)
             most = max([most, *(len(value.states) for value in held.values.values())])
             return found
 

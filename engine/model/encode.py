@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.allocator import give_back_large_blocks
 from engine.model.load import check_vocabulary, load_network, load_tokenizer
 from engine.model.pieces import (
     BATCH_SUBWORDS,
@@ -139,7 +138,6 @@ class Encoder:
         """Load a checkpoint; see `engine.model.load.load_network` for the parameters and errors."""
         self.shape = describe(model, trusted=trusted)
         self.trusted = trusted
-        give_back_large_blocks()
         torch.set_num_threads(1)  # batches run side by side instead: bits do not depend on the number of threads
         self._tokenizer = load_tokenizer(model, trusted=trusted)
         self._network, self._spread = load_network(

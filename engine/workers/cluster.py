@@ -1,24 +1,22 @@
 """Dask workers, whoever starts them: tasks in any order, results in the order of their keys."""
 
 import logging
-import multiprocessing
 import os
-import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.util import Finalize
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
-from dask.distributed import Future, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker, wait
+from dask.distributed import Future, KilledWorker, LocalCluster, as_completed, wait
 from threadpoolctl import threadpool_limits
 
-from engine.workers import launch
-from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs, step_of
+from engine.workers import launch, remote
+from engine.workers.attempts import step_of
 from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored, together
 from schemas.errors import ColignError, InputError, TaskError, WorkersError
 from schemas.machine import QUEUED, Machine
@@ -33,15 +31,18 @@ _LOOK = 2.0
 _LOGGERS = ("engine", "jobs")
 """Packages whose log is handed on from workers to this process."""
 
-_TOPIC = "colign-attempts"
-"""Topic under which workers tell of attempts."""
-
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
+_TOGETHER = 4
+"""Exact results that are combined where they lie: as many fewer travel, and as many are lost with a worker at most."""
+
+Group = tuple[Key, ...]
+"""Keys of one step."""
+
 
 class ClusterWorkers:
-    """Dask workers. Every result is folded in key order, so the bits equal those of the serial workers."""
+    """Dask workers. Results are folded in key order where it shows, so their bits equal those of the serial workers."""
 
     def __init__(self, machine: Machine) -> None:
         """Prepare workers; entering starts or reaches them."""
@@ -62,9 +63,9 @@ class ClusterWorkers:
             self._cluster = launch.start(self._machine)
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
-            self._client.register_plugin(_Prepared())
-            self._client.register_plugin(_Admission())  # in the place of what another run may have left
-            self._client.subscribe_topic(_TOPIC, self._told)
+            self._client.register_plugin(remote.Prepared())
+            self._client.register_plugin(remote.Admission())  # in the place of what another run may have left
+            self._client.subscribe_topic(remote.TOPIC, self._told)
             for name in _LOGGERS:
                 self._client.forward_logging(name, logging.WARNING)
         except (OSError, ValueError) as error:  # no answer; no worker; not an address
@@ -80,7 +81,7 @@ class ClusterWorkers:
             Thread(target=self._keep_whole, args=(self._cluster,), daemon=True).start()
         for worker, threads in self._client.nthreads().items():
             try:
-                _check_threads(worker, threads)
+                remote.check_threads(worker, threads)
             except InputError:
                 self.__exit__(None, None, None)
                 raise
@@ -148,8 +149,8 @@ class ClusterWorkers:
         """Address of the scheduler."""
         return str(self._client.scheduler.address)
 
-    def _submit(self, function: Callable[..., Any], *args: Any) -> Future:
-        return self._client.submit(function, *args, pure=False, retries=self._machine.retries)
+    def _submit(self, function: Callable[..., Any], *args: Any, **options: Any) -> Future:
+        return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **options)
 
     def _share(self, args: Sequence[Any]) -> list[Any]:
         """Send what all tasks need to every process."""
@@ -173,7 +174,7 @@ class ClusterWorkers:
         return {worker: value for worker, value in found.items() if not isinstance(value, OSError)}  # lost on the way
 
     def require(self, check: Callable[..., None], *args: Any) -> None:
-        self._client.register_plugin(_Admission(check, *args))
+        self._client.register_plugin(remote.Admission(check, *args))
 
     def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
         waiting = iter(keys)
@@ -182,7 +183,7 @@ class ClusterWorkers:
 
         def hand_out() -> None:
             while len(running) < self.slots * _AHEAD and (key := next(waiting, None)) is not None:
-                future = self._submit(_attempt, function, key, *args)
+                future = self._submit(remote.attempt, function, key, *args)
                 running[future] = key
                 ended.add(future)
 
@@ -203,24 +204,48 @@ class ClusterWorkers:
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
-        values = {group[0]: self._submit(_load, load, group) for group in together(keys)} if fits else None
+        values = {group[0]: self._submit(remote.load, load, group) for group in together(keys)} if fits else None
         return Held(tuple(keys), load, values)
 
     def fold(
-        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
+        self,
+        function: Callable[..., Any],
+        held: Held,
+        combine: Callable[[Any, Any], Any],
+        *args: Any,
+        exact: bool = False,
     ) -> dict[tuple[str, ...], Any]:
-        shared = self._share(args)
-        taken: Attempt | None = None
-
-        def submit(group: tuple[Key, ...]) -> Future:
-            loaded = held.load if held.values is None else held.values[group[0]]
-            return self._submit(_step, function, combine, group, loaded, *shared)
-
         folded: dict[tuple[str, ...], Any] = {}
-        running: dict[tuple[Key, ...], Future] = {}
+        taken: Attempt | None = None
+        results = self._nearby if exact else self._in_order
+        for part, (result, attempt) in results(function, held, combine, args):
+            folded[part] = combine(folded[part], result) if part in folded else result
+            taken = attempt if taken is None else taken + attempt
+        if taken is not None:
+            self.observer(replace(taken, key=step_of(held.keys)), None)
+        return folded
+
+    def _steps(
+        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], args: Sequence[Any]
+    ) -> Callable[[Group], Future]:
+        """What hands out the step of some keys, once every process has what all steps need."""
+        shared = self._share(args)
+
+        def submit(group: Group) -> Future:
+            loaded = held.load if held.values is None else held.values[group[0]]
+            return self._submit(remote.step, function, combine, group, loaded, *shared)
+
+        return submit
+
+    def _in_order(
+        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], args: Sequence[Any]
+    ) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """The result of each group of keys in their order, with its part; at most a window of them exists at once."""
+        submit = self._steps(function, held, combine, args)
+        running: dict[Group, Future] = {}
         groups = together(held.keys)
         waiting = iter(groups)
-        for group in groups:  # results are taken in key order; at most a window of them exists at once
+        for group in groups:
             while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
                 running[following] = submit(following)
             for _ in range(self._machine.retries):
@@ -229,121 +254,79 @@ class ClusterWorkers:
                 if not running[group].cancelled():
                     break
                 # every process that had what is shared was lost: unlike results, Dask cannot make it again
-                shared = self._share(args)
+                submit = self._steps(function, held, combine, args)
                 running = {other: submit(other) for other in running}
-            result, attempt = _result(group[0], running.pop(group))
-            part = group[0].part
-            folded[part] = combine(folded[part], result) if part in folded else result
-            taken = attempt if taken is None else taken + attempt
-        if taken is not None:
-            self.observer(replace(taken, key=step_of(held.keys)), None)
-        return folded
+            yield group[0].part, _result(group[0], running.pop(group))
+
+    def _nearby(
+        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], args: Sequence[Any]
+    ) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """Results of up to `_TOGETHER` groups, in any order, with their part: combined where they lie, then taken."""
+        left = dict.fromkeys(together(held.keys))
+        for again in reversed(range(self._machine.retries + 1)):
+            submit = self._steps(function, held, combine, args)
+            try:
+                for groups, future in self._gathered(submit, combine, tuple(left)):
+                    yield groups[0][0].part, _value(groups[0][0], future)
+                    for group in groups:
+                        del left[group]
+                return
+            except CancelledError as error:  # what is shared was lost, as above, and with it all that lies there
+                if not again:
+                    raise _lost(error) from error
+
+    def _gathered(
+        self, submit: Callable[[Group], Future], combine: Callable[[Any, Any], Any], groups: Sequence[Group]
+    ) -> Iterator[tuple[list[Group], Future]]:
+        """Groups of one part, and the result of them all, as it ends."""
+        waiting, lying = iter(groups), _Lying(groups)
+        steps: dict[Future, Group] = {}
+        totals: dict[Future, list[Group]] = {}
+        ended = as_completed()
+
+        def hand_out() -> None:
+            while len(steps) < self.slots * _AHEAD and (group := next(waiting, None)) is not None:
+                future = submit(group)
+                steps[future] = group
+                ended.add(future)
+
+        hand_out()
+        for batch in ended.batches():
+            places = self._client.who_has([future for future in batch if future in steps])
+            for future in batch:
+                if future in totals:
+                    yield totals.pop(future), future
+                    continue
+                group = steps.pop(future)
+                if future.status != "finished":
+                    yield [group], future
+                    continue
+                for place, results in lying.add(group, next(iter(places.get(future.key, ())), ""), future):
+                    if len(results) == 1:
+                        yield list(results.values()), *results
+                        continue
+                    where = {"workers": place, "allow_other_workers": True} if place else {}
+                    total = self._submit(remote.total, combine, list(results), priority=1, **where)
+                    totals[total] = list(results.values())
+                    ended.add(total)
+            hand_out()
 
 
-class _Prepared(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
-    """Every worker process, those that replace killed ones included: algebra on one thread, tasks named in the log."""
+class _Lying:
+    """Results of steps that lie on workers, until they are combined there."""
 
-    name = "colign-prepared"
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._left = Counter(group[0].part for group in groups)
+        self._at: dict[tuple[str, ...], dict[str, dict[Future, Group]]] = defaultdict(lambda: defaultdict(dict))
 
-    def setup(self, worker: Any) -> None:
-        threadpool_limits(limits=1)
-        name_tasks_in_logs()
-        if multiprocessing.parent_process() is not None:
-            Finalize(None, _leave, exitpriority=-(2**31))  # after all that Python itself has to end
-
-
-def _leave() -> None:
-    """End this process as it is: libraries of C++ may wait for ever in their last steps, until a nanny kills them."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(0)
-
-
-class _Admission(WorkerPlugin):  # type: ignore[misc]
-    """A check in every worker process, before its first task, of those that come later too; without one, none.
-
-    A process that fails it answers every task with the error, which ends the run: if it were closed instead, a queue
-    would start it again and again in the same place.
-    """
-
-    name = "colign-admission"
-    refusal: ColignError | None = None
-    """Of this process."""
-
-    def __init__(self, check: Callable[..., None] | None = None, *args: Any) -> None:
-        self._check, self._args = check, args
-
-    def setup(self, worker: Any) -> None:
-        _Admission.refusal = None
-        if self._check is None:
-            return
-        try:
-            _check_threads(worker.address, worker.state.nthreads)
-            self._check(*self._args)
-        except Exception as error:  # whatever it is, this process cannot be trusted with tasks
-            kind = "" if isinstance(error, ColignError) else f"{type(error).__name__}: "
-            _Admission.refusal = InputError(f"worker {worker.address} has come later and cannot be used: {kind}{error}")
-
-
-def _check_threads(worker: str, threads: int) -> None:
-    if threads > 1:
-        raise InputError(
-            f"worker {worker} runs {threads} tasks at once, and a task's memory is planned for a process of "
-            "its own; start workers with --nthreads 1, one process a core"
-        )
-
-
-def _guarded(function: Callable[..., Any], key: Key, *args: Any) -> Any:
-    """Errors that a user can act upon are results: trying again would not mend them, so Dask must not retry."""
-    if _Admission.refusal is not None:
-        return _Admission.refusal
-    try:
-        with logged(key):
-            return function(key, *args)
-    except ColignError as error:
-        return error
-
-
-def _attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, Attempt]:
-    """Do a task; its beginning and its failure are told at once, because its worker may be lost."""
-    watch = Watch(str(key))
-    _tell(watch.begun)
-    try:
-        result = _guarded(function, key, *args)
-    except Exception as error:
-        _tell(watch.ended(error))
-        raise
-    if isinstance(result, ColignError):
-        _tell(watch.ended(result))
-    return result, watch.ended()
-
-
-def _load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
-    return [_guarded(load, key) for key in group]
-
-
-def _step(
-    function: Callable[..., Any],
-    combine: Callable[[Any, Any], Any],
-    group: Sequence[Key],
-    loaded: list[Any] | Callable[[Key], Any],
-    *args: Any,
-) -> tuple[Any, Attempt]:
-    """Do a step of some parts that follow one another, and combine the results; what it took is told with them."""
-    watch = Watch(str(group[0]), name_of(function), len(group))
-    combined: Any = None
-    for number, key in enumerate(group):
-        value = _guarded(loaded, key) if callable(loaded) else loaded[number]
-        result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)
-        if isinstance(result, ColignError):
-            return failed(key, result), watch.ended()
-        combined = combine(combined, result) if number else result
-    return combined, watch.ended()
-
-
-def _tell(attempt: Attempt) -> None:
-    get_worker().log_event(_TOPIC, {"attempt": attempt.to_dict()})
+    def add(self, group: Group, place: str, future: Future) -> list[tuple[str, dict[Future, Group]]]:
+        """One more; gives what is to be combined now, by place: enough of a place, or all that is left of the part."""
+        part = group[0].part
+        self._at[part][place][future] = group
+        self._left[part] -= 1
+        if not self._left[part]:
+            return list(self._at.pop(part).items())
+        return [(place, self._at[part].pop(place))] if len(self._at[part][place]) == _TOGETHER else []
 
 
 def _lost(error: BaseException) -> WorkersError:
@@ -355,9 +338,16 @@ def _lost(error: BaseException) -> WorkersError:
 
 def _result(key: Key, future: Future) -> Any:
     try:
-        result, attempt = future.result()
+        return _value(key, future)
     except CancelledError as error:
         raise failed(key, _lost(error)) from error
+
+
+def _value(key: Key, future: Future) -> Any:
+    try:
+        result, attempt = future.result()
+    except CancelledError:
+        raise
     except KilledWorker as error:
         raise TaskError(
             f"{key}: {error.allowed_failures + 1} workers were lost while they did it, the last at "
@@ -367,5 +357,5 @@ def _result(key: Key, future: Future) -> Any:
     except Exception as error:
         raise failed(key, error) from error
     if isinstance(result, ColignError):
-        raise failed(key, result)
+        raise result
     return result, attempt

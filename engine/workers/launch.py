@@ -1,4 +1,4 @@
-"""Dask clusters of a machine file. The only user, beside `engine.workers.cluster`, of dask and of what starts it."""
+"""Dask clusters of a machine file. With `engine.workers.cluster` and `remote` the only user of dask."""
 
 import logging
 import signal

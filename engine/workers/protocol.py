@@ -131,12 +131,18 @@ class Workers(Protocol):
         """Load the parts once if their `nbytes` fit the memory, else remember how to stream them."""
 
     def fold(
-        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
+        self,
+        function: Callable[..., Any],
+        held: Held,
+        combine: Callable[[Any, Any], Any],
+        *args: Any,
+        exact: bool = False,
     ) -> dict[tuple[str, ...], Any]:
         """For each `part` of the keys, the results of function(key, value, *args) combined in key order.
 
         `combine` must be associative but for rounding: the results of each group of `together` are combined first, then
-        those of the groups, so that the bits depend on the keys alone.
+        those of the groups, so that the bits depend on the keys alone. An `exact` one is not rounded and has no order:
+        then any results may be combined first, such as those of one worker before they travel.
         """
 
     def at_once_here(self, nbytes: int) -> int:

@@ -76,7 +76,12 @@ class SerialWorkers:
         return Held(tuple(keys), load, {key: _call(key, load, key) for key in keys} if fits else None)
 
     def fold(
-        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], *args: Any
+        self,
+        function: Callable[..., Any],
+        held: Held,
+        combine: Callable[[Any, Any], Any],
+        *args: Any,
+        exact: bool = False,
     ) -> dict[tuple[str, ...], Any]:
         def task(key: Key) -> Any:
             value = held.values[key] if held.values is not None else _call(key, held.load, key)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,23 @@ def load_counted(key: Key, folder: str) -> np.ndarray:
 
 def scaled(key: Key, value: np.ndarray, factor: float) -> np.ndarray:
     return value * np.float32(factor)
+
+
+def counted(key: Key, value: Any) -> Counter[str]:
+    return Counter([str(key)])
+
+
+def bad_step(key: Key, value: Any) -> int:
+    return bad_input(key)
+
+
+def broken_step(key: Key, value: Any) -> int:
+    return broken(key)
+
+
+def die_once_in_a_step(key: Key, value: Any, folder: str) -> Counter[str]:
+    die_once(key, folder)
+    return counted(key, value)
 
 
 def name(key: Key, value: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import operator
 import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,24 @@ def test_fold__many_parts_are_combined_in_groups(workers: Workers, nbytes: int) 
     np.testing.assert_array_equal(folded["a",], expected, strict=True)
 
 
+@pytest.mark.parametrize("nbytes", [1, 10**15], ids=["held", "streamed"])
+def test_fold__exact_results_are_each_counted_once(workers: Workers, nbytes: int) -> None:
+    keys = [
+        Key("stage", (part,), start=i, stop=i + 1) for part in "abc" for i in range({"a": 1, "b": 23, "c": 300}[part])
+    ]
+    folded = workers.fold(tasks.counted, workers.hold(tasks.load, keys, nbytes), operator.add, exact=True)
+    assert folded == {(part,): Counter(str(key) for key in keys if key.part == (part,)) for part in "abc"}
+
+
+def test_fold__exact_results_of_errors_name_the_key(workers: Workers) -> None:
+    held = workers.hold(tasks.load, KEYS, nbytes=1)
+    with pytest.raises(InputError, match=r"^stage/a/2-3: line 7"):
+        workers.fold(tasks.bad_step, held, operator.add, exact=True)
+    with pytest.raises(TaskError, match=r"^stage/a/2-3: ZeroDivisionError: two"):
+        workers.fold(tasks.broken_step, held, operator.add, exact=True)
+    assert workers.fold(tasks.name, held.of([]), operator.add, exact=True) == {}
+
+
 def test_fold__errors_in_the_middle_of_a_group_name_their_key(workers: Workers) -> None:
     keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(300)]
     with pytest.raises(InputError, match=r"stage/a/2-3: line 7"):
@@ -149,3 +168,15 @@ def test_map__killed_worker_is_replaced_and_only_its_tasks_run_again(cluster: Cl
     runs = [name.split("-")[0] for name in os.listdir(tmp_path)]
     assert runs.count("1") == 2
     assert len(runs) <= len(KEYS) + 2 * 4  # nothing but what was in flight on the killed worker
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fold__killed_worker_loses_few_exact_results(count: int, tmp_path: Path) -> None:
+    keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in (*range(20, 36), 1, *range(40, 56))]
+    with ClusterWorkers(Machine(type="local", workers=count, memory=1, retries=1)) as workers:
+        held = workers.hold(tasks.load, keys, nbytes=1)
+        found = workers.fold(tasks.die_once_in_a_step, held, operator.add, str(tmp_path), exact=True)
+    assert found == {("a",): Counter(map(str, keys))}
+    runs = [name.split("-")[0] for name in os.listdir(tmp_path)]
+    assert runs.count("1") == 2
+    assert len(runs) <= len(keys) + 2 * 4 * count  # what was in flight, or lay there

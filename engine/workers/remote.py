@@ -1,0 +1,137 @@
+"""What runs in worker processes: tasks as Dask is given them, and how a process is made ready for them."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.util import Finalize
+from typing import Any
+
+from dask.distributed import WorkerPlugin, get_worker
+from threadpoolctl import threadpool_limits
+
+from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs
+from engine.workers.protocol import failed
+from schemas.errors import ColignError, InputError
+from schemas.task import Attempt, Key
+
+TOPIC = "colign-attempts"
+"""Topic under which workers tell of attempts."""
+
+
+class Prepared(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
+    """Every worker process, those that replace killed ones included: algebra on one thread, tasks named in the log."""
+
+    name = "colign-prepared"
+
+    def setup(self, worker: Any) -> None:
+        threadpool_limits(limits=1)
+        name_tasks_in_logs()
+        if multiprocessing.parent_process() is not None:
+            Finalize(None, _leave, exitpriority=-(2**31))  # after all that Python itself has to end
+
+
+def _leave() -> None:
+    """End this process as it is: libraries of C++ may wait for ever in their last steps, until a nanny kills them."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
+
+
+class Admission(WorkerPlugin):  # type: ignore[misc]
+    """A check in every worker process, before its first task, of those that come later too; without one, none.
+
+    A process that fails it answers every task with the error, which ends the run: if it were closed instead, a queue
+    would start it again and again in the same place.
+    """
+
+    name = "colign-admission"
+    refusal: ColignError | None = None
+    """Of this process."""
+
+    def __init__(self, check: Callable[..., None] | None = None, *args: Any) -> None:
+        self._check, self._args = check, args
+
+    def setup(self, worker: Any) -> None:
+        Admission.refusal = None
+        if self._check is None:
+            return
+        try:
+            check_threads(worker.address, worker.state.nthreads)
+            self._check(*self._args)
+        except Exception as error:  # whatever it is, this process cannot be trusted with tasks
+            kind = "" if isinstance(error, ColignError) else f"{type(error).__name__}: "
+            Admission.refusal = InputError(f"worker {worker.address} has come later and cannot be used: {kind}{error}")
+
+
+def check_threads(worker: str, threads: int) -> None:
+    if threads > 1:
+        raise InputError(
+            f"worker {worker} runs {threads} tasks at once, and a task's memory is planned for a process of "
+            "its own; start workers with --nthreads 1, one process a core"
+        )
+
+
+def _guarded(function: Callable[..., Any], key: Key, *args: Any) -> Any:
+    """Errors that a user can act upon are results: trying again would not mend them, so Dask must not retry."""
+    if Admission.refusal is not None:
+        return Admission.refusal
+    try:
+        with logged(key):
+            return function(key, *args)
+    except ColignError as error:
+        return failed(key, error)
+
+
+def attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, Attempt]:
+    """Do a task; its beginning and its failure are told at once, because its worker may be lost."""
+    watch = Watch(str(key))
+    _tell(watch.begun)
+    try:
+        result = _guarded(function, key, *args)
+    except Exception as error:
+        _tell(watch.ended(error))
+        raise
+    if isinstance(result, ColignError):
+        _tell(watch.ended(result))
+    return result, watch.ended()
+
+
+def load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
+    return [_guarded(load, key) for key in group]
+
+
+def step(
+    function: Callable[..., Any],
+    combine: Callable[[Any, Any], Any],
+    group: Sequence[Key],
+    loaded: list[Any] | Callable[[Key], Any],
+    *args: Any,
+) -> tuple[Any, Attempt]:
+    """Do a step of some parts that follow one another, and combine the results; what it took is told with them."""
+    watch = Watch(str(group[0]), name_of(function), len(group))
+    combined: Any = None
+    for number, key in enumerate(group):
+        value = _guarded(loaded, key) if callable(loaded) else loaded[number]
+        result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)
+        if isinstance(result, ColignError):
+            return result, watch.ended()
+        combined = combine(combined, result) if number else result
+    return combined, watch.ended()
+
+
+def total(combine: Callable[[Any, Any], Any], results: Sequence[tuple[Any, Attempt]]) -> tuple[Any, Attempt]:
+    """Results of steps combined, and what the steps took; the first error of them, if any."""
+    combined, taken = results[0]
+    for result, attempt in results[1:]:
+        if isinstance(combined, ColignError):
+            break
+        combined = result if isinstance(result, ColignError) else combine(combined, result)
+        taken = taken + attempt
+    return combined, taken
+
+
+def _tell(attempt: Attempt) -> None:
+    get_worker().log_event(TOPIC, {"attempt": attempt.to_dict()})
