@@ -149,8 +149,10 @@ class ClusterWorkers:
         """Address of the scheduler."""
         return str(self._client.scheduler.address)
 
-    def _submit(self, function: Callable[..., Any], *args: Any, **options: Any) -> Future:
-        return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **options)
+    def _submit(self, function: Callable[..., Any], *args: Any, at: str = "", **options: Any) -> Future:
+        """Hand out a task; `at`: the worker that does it unless it is lost."""
+        where = {"workers": at, "allow_other_workers": True} if at else {}
+        return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **where, **options)
 
     def _share(self, args: Sequence[Any]) -> list[Any]:
         """Send what all tasks need to every process."""
@@ -228,12 +230,19 @@ class ClusterWorkers:
     def _steps(
         self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], args: Sequence[Any]
     ) -> Callable[[Group], Future]:
-        """What hands out the step of some keys, once every process has what all steps need."""
+        """What hands out the step of some keys, once every process has what all steps need.
+
+        A held part stays where it is: Dask takes the copying of it for cheap, and knows nothing of what it remembers.
+        """
         shared = self._share(args)
+        places = self._client.who_has([*held.values.values()]) if held.values else {}
 
         def submit(group: Group) -> Future:
-            loaded = held.load if held.values is None else held.values[group[0]]
-            return self._submit(remote.step, function, combine, group, loaded, *shared)
+            if held.values is None:
+                return self._submit(remote.step, function, combine, group, held.load, *shared)
+            loaded = held.values[group[0]]
+            place = next(iter(places[loaded.key]), "")
+            return self._submit(remote.step, function, combine, group, loaded, *shared, at=place)
 
         return submit
 
@@ -305,8 +314,7 @@ class ClusterWorkers:
                     if len(results) == 1:
                         yield list(results.values()), *results
                         continue
-                    where = {"workers": place, "allow_other_workers": True} if place else {}
-                    total = self._submit(remote.total, combine, list(results), priority=1, **where)
+                    total = self._submit(remote.total, combine, list(results), at=place, priority=1)
                     totals[total] = list(results.values())
                     ended.add(total)
             hand_out()
