@@ -101,6 +101,11 @@ def counted(key: Key, value: Any) -> Counter[str]:
     return Counter([str(key)])
 
 
+def place(key: Key, value: Any, shared: Any) -> Counter[str]:
+    time.sleep(0.05 if key.start % 3 else 0)  # uneven, so that one worker ends first
+    return Counter([f"{key} in {os.getpid()}"])
+
+
 def bad_step(key: Key, value: Any) -> int:
     return bad_input(key)
 

@@ -180,3 +180,15 @@ def test_fold__killed_worker_loses_few_exact_results(count: int, tmp_path: Path)
     runs = [name.split("-")[0] for name in os.listdir(tmp_path)]
     assert runs.count("1") == 2
     assert len(runs) <= len(keys) + 2 * 4 * count  # what was in flight, or lay there
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_fold__held_parts_stay_on_their_worker(cluster: ClusterWorkers, exact: bool) -> None:
+    """A copy would take memory, and lack what the part has learnt."""
+    keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(24)]
+    held = cluster.hold(tasks.load, keys, nbytes=1)
+    cluster.fold(tasks.name, held, operator.add)
+    places: Counter[str] = Counter()
+    for _ in range(4):
+        places += cluster.fold(tasks.place, held, operator.add, "shared", exact=exact)["a",]
+    assert len(places) == len(keys)
