@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
@@ -35,10 +34,13 @@ _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
 _TOGETHER = 4
-"""Exact results that are combined where they lie: as many fewer travel, and as many are lost with a worker at most."""
+"""Groups of keys at one place that are a step where their order is free: as many fewer results travel."""
 
 Group = tuple[Key, ...]
-"""Keys of one step."""
+"""Keys that are held together."""
+
+Step = tuple[Group, ...]
+"""Groups that are done together."""
 
 
 class ClusterWorkers:
@@ -149,10 +151,10 @@ class ClusterWorkers:
         """Address of the scheduler."""
         return str(self._client.scheduler.address)
 
-    def _submit(self, function: Callable[..., Any], *args: Any, at: str = "", **options: Any) -> Future:
+    def _submit(self, function: Callable[..., Any], *args: Any, at: str = "") -> Future:
         """Hand out a task; `at`: the worker that does it unless it is lost."""
         where = {"workers": at, "allow_other_workers": True} if at else {}
-        return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **where, **options)
+        return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **where)
 
     def _share(self, args: Sequence[Any]) -> list[Any]:
         """Send what all tasks need to every process."""
@@ -219,122 +221,75 @@ class ClusterWorkers:
     ) -> dict[tuple[str, ...], Any]:
         folded: dict[tuple[str, ...], Any] = {}
         taken: Attempt | None = None
-        results = self._nearby if exact else self._in_order
-        for part, (result, attempt) in results(function, held, combine, args):
-            folded[part] = combine(folded[part], result) if part in folded else result
+        for key, (result, attempt) in self._in_order(function, held, combine, args, exact):
+            folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
             taken = attempt if taken is None else taken + attempt
         if taken is not None:
             self.observer(replace(taken, key=step_of(held.keys)), None)
         return folded
 
-    def _steps(
-        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], args: Sequence[Any]
-    ) -> Callable[[Group], Future]:
-        """What hands out the step of some keys, once every process has what all steps need.
-
-        A held part stays where it is: Dask takes the copying of it for cheap, and knows nothing of what it remembers.
-        """
-        shared = self._share(args)
-        places = self._client.who_has([*held.values.values()]) if held.values else {}
-
-        def submit(group: Group) -> Future:
-            if held.values is None:
-                return self._submit(remote.step, function, combine, group, held.load, *shared)
-            loaded = held.values[group[0]]
-            place = next(iter(places[loaded.key]), "")
-            return self._submit(remote.step, function, combine, group, loaded, *shared, at=place)
-
-        return submit
-
     def _in_order(
-        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], args: Sequence[Any]
-    ) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """The result of each group of keys in their order, with its part; at most a window of them exists at once."""
-        submit = self._steps(function, held, combine, args)
-        running: dict[Group, Future] = {}
-        groups = together(held.keys)
-        waiting = iter(groups)
-        for group in groups:
+        self,
+        function: Callable[..., Any],
+        held: Held,
+        combine: Callable[[Any, Any], Any],
+        args: Sequence[Any],
+        exact: bool,
+    ) -> Iterator[tuple[Key, Any]]:
+        """The first key and the result of each step, in the order of steps; at most a window of them exists at once."""
+        shared = self._share(args)
+        places = self._places(held)
+        running: dict[Step, Future] = {}
+
+        def submit(step: Step) -> Future:
+            loaded = held.load if held.values is None else [held.values[group[0]] for group in step]
+            at = places.get(step[0], "")
+            return self._submit(remote.step, function, combine, step, loaded, *shared, at=at)
+
+        steps = _steps(together(held.keys), places if exact else {})
+        waiting = iter(steps)
+        for step in steps:
             while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
                 running[following] = submit(following)
             for _ in range(self._machine.retries):
                 with suppress(CancelledError):
-                    wait(running[group])
-                if not running[group].cancelled():
+                    wait(running[step])
+                if not running[step].cancelled():
                     break
                 # every process that had what is shared was lost: unlike results, Dask cannot make it again
-                submit = self._steps(function, held, combine, args)
+                shared = self._share(args)
                 running = {other: submit(other) for other in running}
-            yield group[0].part, _result(group[0], running.pop(group))
+            yield step[0][0], _result(step[0][0], running.pop(step))
 
-    def _nearby(
-        self, function: Callable[..., Any], held: Held, combine: Callable[[Any, Any], Any], args: Sequence[Any]
-    ) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """Results of up to `_TOGETHER` groups, in any order, with their part: combined where they lie, then taken."""
-        left = dict.fromkeys(together(held.keys))
-        for again in reversed(range(self._machine.retries + 1)):
-            submit = self._steps(function, held, combine, args)
-            try:
-                for groups, future in self._gathered(submit, combine, tuple(left)):
-                    yield groups[0][0].part, _value(groups[0][0], future)
-                    for group in groups:
-                        del left[group]
-                return
-            except CancelledError as error:  # what is shared was lost, as above, and with it all that lies there
-                if not again:
-                    raise _lost(error) from error
-
-    def _gathered(
-        self, submit: Callable[[Group], Future], combine: Callable[[Any, Any], Any], groups: Sequence[Group]
-    ) -> Iterator[tuple[list[Group], Future]]:
-        """Groups of one part, and the result of them all, as it ends."""
-        waiting, lying = iter(groups), _Lying(groups)
-        steps: dict[Future, Group] = {}
-        totals: dict[Future, list[Group]] = {}
-        ended = as_completed()
-
-        def hand_out() -> None:
-            while len(steps) < self.slots * _AHEAD and (group := next(waiting, None)) is not None:
-                future = submit(group)
-                steps[future] = group
-                ended.add(future)
-
-        hand_out()
-        for batch in ended.batches():
-            places = self._client.who_has([future for future in batch if future in steps])
-            for future in batch:
-                if future in totals:
-                    yield totals.pop(future), future
-                    continue
-                group = steps.pop(future)
-                if future.status != "finished":
-                    yield [group], future
-                    continue
-                for place, results in lying.add(group, next(iter(places.get(future.key, ())), ""), future):
-                    if len(results) == 1:
-                        yield list(results.values()), *results
-                        continue
-                    total = self._submit(remote.total, combine, list(results), at=place, priority=1)
-                    totals[total] = list(results.values())
-                    ended.add(total)
-            hand_out()
+    def _places(self, held: Held) -> dict[Group, str]:
+        """Where held parts lie, and stay: Dask takes a copy for cheap, and knows nothing of what they remember."""
+        if held.values is None:
+            return {}
+        groups = {group: held.values[group[0]] for group in together(held.keys)}
+        known = self._client.who_has([*groups.values()])
+        return {group: next(iter(known[future.key])) for group, future in groups.items() if known[future.key]}
 
 
-class _Lying:
-    """Results of steps that lie on workers, until they are combined there."""
+def _steps(groups: Sequence[Group], places: Mapping[Group, str]) -> list[Step]:
+    """Groups that are one step each: some of a part that lie at one place, else single ones.
 
-    def __init__(self, groups: Sequence[Group]) -> None:
-        self._left = Counter(group[0].part for group in groups)
-        self._at: dict[tuple[str, ...], dict[str, dict[Future, Group]]] = defaultdict(lambda: defaultdict(dict))
-
-    def add(self, group: Group, place: str, future: Future) -> list[tuple[str, dict[Future, Group]]]:
-        """One more; gives what is to be combined now, by place: enough of a place, or all that is left of the part."""
-        part = group[0].part
-        self._at[part][place][future] = group
-        self._left[part] -= 1
-        if not self._left[part]:
-            return list(self._at.pop(part).items())
-        return [(place, self._at[part].pop(place))] if len(self._at[part][place]) == _TOGETHER else []
+    Examples
+    --------
+    >>> a, b, c, d = [(Key("s", ("a",), start),) for start in range(4)]
+    >>> _steps([a, b, c, d], {a: "one", b: "other", d: "one"}) == [(a, d), (b,), (c,)]
+    True
+    """
+    of_place: dict[tuple[Any, ...], list[Group]] = {}
+    for number, group in enumerate(groups):
+        of_place.setdefault((group[0].part, places.get(group, number)), []).append(group)
+    cut = [
+        (group[0][0].part, start, tuple(group[start : start + _TOGETHER]))
+        for group in of_place.values()
+        for start in range(0, len(group), _TOGETHER)
+    ]
+    order = {part: number for number, part in enumerate(dict.fromkeys(group[0].part for group in groups))}
+    cut.sort(key=lambda one: (order[one[0]], one[1]))  # first some of every place, then the next; the sort is stable
+    return [step for *_, step in cut]
 
 
 def _lost(error: BaseException) -> WorkersError:
@@ -346,15 +301,10 @@ def _lost(error: BaseException) -> WorkersError:
 
 def _result(key: Key, future: Future) -> Any:
     try:
-        return _value(key, future)
+        result, attempt = future.result()
     except CancelledError as error:
         raise failed(key, _lost(error)) from error
-
-
-def _value(key: Key, future: Future) -> Any:
-    try:
-        result, attempt = future.result()
-    except CancelledError:
+    except TaskError:  # of a step, which has named its key
         raise
     except KilledWorker as error:
         raise TaskError(

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -106,31 +107,24 @@ def load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
 def step(
     function: Callable[..., Any],
     combine: Callable[[Any, Any], Any],
-    group: Sequence[Key],
-    loaded: list[Any] | Callable[[Key], Any],
+    groups: Sequence[Sequence[Key]],
+    loaded: list[list[Any]] | Callable[[Key], Any],
     *args: Any,
 ) -> tuple[Any, Attempt]:
-    """Do a step of some parts that follow one another, and combine the results; what it took is told with them."""
-    watch = Watch(str(group[0]), name_of(function), len(group))
+    """Do a step of some parts, and combine the results; what it took is told with them."""
+    keys = [key for group in groups for key in group]
+    watch = Watch(str(keys[0]), name_of(function), len(keys))
+    values = (_guarded(loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
     combined: Any = None
-    for number, key in enumerate(group):
-        value = _guarded(loaded, key) if callable(loaded) else loaded[number]
-        result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)
+    for number, (key, value) in enumerate(zip(keys, values, strict=True)):
+        try:
+            result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)
+        except Exception as error:
+            raise failed(key, error) from error
         if isinstance(result, ColignError):
             return result, watch.ended()
         combined = combine(combined, result) if number else result
     return combined, watch.ended()
-
-
-def total(combine: Callable[[Any, Any], Any], results: Sequence[tuple[Any, Attempt]]) -> tuple[Any, Attempt]:
-    """Results of steps combined, and what the steps took; the first error of them, if any."""
-    combined, taken = results[0]
-    for result, attempt in results[1:]:
-        if isinstance(combined, ColignError):
-            break
-        combined = result if isinstance(result, ColignError) else combine(combined, result)
-        taken = taken + attempt
-    return combined, taken
 
 
 def _tell(attempt: Attempt) -> None:
