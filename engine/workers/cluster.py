@@ -2,10 +2,12 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
+from itertools import cycle
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -207,9 +209,13 @@ class ClusterWorkers:
         poisoned.check()
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
-        fits = nbytes <= self.memory
-        values = {group[0]: self._submit(remote.load, load, group) for group in together(keys)} if fits else None
-        return Held(tuple(keys), load, values)
+        if nbytes > self.memory:
+            return Held(tuple(keys), load, None)
+        places = cycle(self._client.nthreads() or [""])  # in turn: an uneven load would be waited for in every fold
+        groups = zip(together(keys), places, strict=False)
+        return Held(
+            tuple(keys), load, {group[0]: self._submit(remote.load, load, group, at=place) for group, place in groups}
+        )
 
     def fold(
         self,
@@ -262,12 +268,35 @@ class ClusterWorkers:
             yield step[0][0], _result(step[0][0], running.pop(step))
 
     def _places(self, held: Held) -> dict[Group, str]:
-        """Where held parts lie, and stay: Dask takes a copy for cheap, and knows nothing of what they remember."""
+        """Where held parts lie, and stay: Dask takes a copy for cheap, and knows nothing of what they remember.
+
+        Those beyond a place's share are free to go, as to workers that came later.
+        """
         if held.values is None:
             return {}
         groups = {group: held.values[group[0]] for group in together(held.keys)}
         known = self._client.who_has([*groups.values()])
-        return {group: next(iter(known[future.key])) for group, future in groups.items() if known[future.key]}
+        return _shared_out(
+            {group: known[future.key][0] for group, future in groups.items() if known[future.key]}, self.slots
+        )
+
+
+def _shared_out(places: Mapping[Group, str], slots: int) -> dict[Group, str]:
+    """Places of groups, of each place at most its share.
+
+    Examples
+    --------
+    >>> a, b, c = [(Key("s", ("a",), start),) for start in range(3)]
+    >>> _shared_out({a: "one", b: "one", c: "one"}, 2) == {a: "one", b: "one"}
+    True
+    """
+    share, taken = -(-len(places) // slots), Counter[str]()
+    kept = {}
+    for group, place in places.items():
+        taken[place] += 1
+        if taken[place] <= share:
+            kept[group] = place
+    return kept
 
 
 def _steps(groups: Sequence[Group], places: Mapping[Group, str]) -> list[Step]:

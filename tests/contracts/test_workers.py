@@ -185,6 +185,7 @@ def test_fold__killed_worker_loses_few_exact_results(count: int, tmp_path: Path)
 @pytest.mark.parametrize("exact", [False, True])
 def test_fold__held_parts_stay_on_their_worker(cluster: ClusterWorkers, exact: bool) -> None:
     """A copy would take memory, and lack what the part has learnt."""
+    cluster._client.wait_for_workers(2)
     keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(24)]
     held = cluster.hold(tasks.load, keys, nbytes=1)
     cluster.fold(tasks.name, held, operator.add)
@@ -192,3 +193,4 @@ def test_fold__held_parts_stay_on_their_worker(cluster: ClusterWorkers, exact: b
     for _ in range(4):
         places += cluster.fold(tasks.place, held, operator.add, "shared", exact=exact)["a",]
     assert len(places) == len(keys)
+    assert list(Counter(name.split()[-1] for name in places).values()) == [12, 12]
