@@ -148,7 +148,6 @@ def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], An
     seconds in text, model, copy, encode (compression and checksums) and disk. Of one with a value beyond float16
     where float32 is allowed: its message as `overflow`; it is not written.
     """
-    give_back_large_blocks()
     corpus = store.load(task.corpus, CORPUS)
     encoder = _open(task)
     dtype = str(store.dtype(task.path, "activation"))
@@ -174,6 +173,7 @@ def extract(key: Key, task: Extraction, done: Callable[[Key, float, Outcome], An
 def _open(task: Extraction) -> "Encoder":
     from engine.model.encode import open_encoder  # noqa: PLC0415  (torch and transformers: seconds)
 
+    give_back_large_blocks()
     return open_encoder(task.model, task.wanted.compute, task.wanted.final_norm, task.memory, task.trusted)
 
 

@@ -27,6 +27,8 @@ def give_back_large_blocks() -> None:
     blocks of vectors then leave holes everywhere. Does nothing with other C libraries.
     """
     _set(_LARGE, _FREE)
+    if hasattr(_LIBC, "mallopt"):
+        _LIBC.mallopt(_ARENAS, 1)
 
 
 def reuse_blocks() -> None:
@@ -36,7 +38,6 @@ def reuse_blocks() -> None:
 
 def _set(own_pages: int, free: int) -> None:
     if hasattr(_LIBC, "mallopt"):
-        _LIBC.mallopt(_ARENAS, 1)
         _LIBC.mallopt(_MMAP_THRESHOLD, own_pages)
         _LIBC.mallopt(_TRIM_THRESHOLD, free)
 

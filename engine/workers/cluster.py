@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
-from itertools import cycle
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -154,7 +153,7 @@ class ClusterWorkers:
         return str(self._client.scheduler.address)
 
     def _submit(self, function: Callable[..., Any], *args: Any, at: str = "") -> Future:
-        """Hand out a task; `at`: the worker that does it unless it is lost."""
+        """Hand out a task; `at`: the worker that it is given to unless lost. One that is idle may still take it."""
         where = {"workers": at, "allow_other_workers": True} if at else {}
         return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **where)
 
@@ -209,13 +208,9 @@ class ClusterWorkers:
         poisoned.check()
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
-        if nbytes > self.memory:
-            return Held(tuple(keys), load, None)
-        places = cycle(self._client.nthreads() or [""])  # in turn: an uneven load would be waited for in every fold
-        groups = zip(together(keys), places, strict=False)
-        return Held(
-            tuple(keys), load, {group[0]: self._submit(remote.load, load, group, at=place) for group, place in groups}
-        )
+        fits = nbytes <= self.memory
+        values = {group[0]: self._submit(remote.load, load, group) for group in together(keys)} if fits else None
+        return Held(tuple(keys), load, values)
 
     def fold(
         self,
@@ -268,14 +263,17 @@ class ClusterWorkers:
             yield step[0][0], _result(step[0][0], running.pop(step))
 
     def _places(self, held: Held) -> dict[Group, str]:
-        """Where held parts lie, and stay: Dask takes a copy for cheap, and knows nothing of what they remember.
+        """Where held parts lie, and are to stay: a copy is cheap for Dask, which knows nothing of what they remember.
 
         Those beyond a place's share are free to go, as to workers that came later.
         """
         if held.values is None:
             return {}
         groups = {group: held.values[group[0]] for group in together(held.keys)}
-        known = self._client.who_has([*groups.values()])
+        try:
+            known = self._client.who_has([*groups.values()])
+        except (OSError, CancelledError):  # what was lost is told by the results
+            return {}
         return _shared_out(
             {group: known[future.key][0] for group, future in groups.items() if known[future.key]}, self.slots
         )

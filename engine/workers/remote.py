@@ -12,6 +12,7 @@ from typing import Any
 from dask.distributed import WorkerPlugin, get_worker
 from threadpoolctl import threadpool_limits
 
+from engine.allocator import reuse_blocks
 from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs
 from engine.workers.protocol import failed
 from schemas.errors import ColignError, InputError
@@ -28,6 +29,7 @@ class Prepared(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
 
     def setup(self, worker: Any) -> None:
         threadpool_limits(limits=1)
+        reuse_blocks()  # parts may come from another process, which alone has loaded them
         name_tasks_in_logs()
         if multiprocessing.parent_process() is not None:
             Finalize(None, _leave, exitpriority=-(2**31))  # after all that Python itself has to end
@@ -78,12 +80,20 @@ def check_threads(worker: str, threads: int) -> None:
 def _guarded(function: Callable[..., Any], key: Key, *args: Any) -> Any:
     """Errors that a user can act upon are results: trying again would not mend them, so Dask must not retry."""
     if Admission.refusal is not None:
-        return Admission.refusal
+        return failed(key, Admission.refusal)
     try:
         with logged(key):
             return function(key, *args)
     except ColignError as error:
         return failed(key, error)
+
+
+def _named(function: Callable[..., Any], key: Key, *args: Any) -> Any:
+    """As `_guarded`, for steps of several parts: other errors, which Dask tries again, name the one that failed."""
+    try:
+        return _guarded(function, key, *args)
+    except Exception as error:
+        raise failed(key, error) from error
 
 
 def attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, Attempt]:
@@ -101,7 +111,7 @@ def attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, At
 
 
 def load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
-    return [_guarded(load, key) for key in group]
+    return [_named(load, key) for key in group]
 
 
 def step(
@@ -114,13 +124,10 @@ def step(
     """Do a step of some parts, and combine the results; what it took is told with them."""
     keys = [key for group in groups for key in group]
     watch = Watch(str(keys[0]), name_of(function), len(keys))
-    values = (_guarded(loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
+    values = (_named(loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
     combined: Any = None
     for number, (key, value) in enumerate(zip(keys, values, strict=True)):
-        try:
-            result = value if isinstance(value, ColignError) else _guarded(function, key, value, *args)
-        except Exception as error:
-            raise failed(key, error) from error
+        result = value if isinstance(value, ColignError) else _named(function, key, value, *args)
         if isinstance(result, ColignError):
             return result, watch.ended()
         combined = combine(combined, result) if number else result

