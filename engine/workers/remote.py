@@ -111,6 +111,7 @@ def attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, At
 
 
 def load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
+    """Load the parts of a group, in its order."""
     return [_named(load, key) for key in group]
 
 
