@@ -1,5 +1,9 @@
 """Fine-tuning and scoring of checkpoints, and the commands for it."""
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +92,40 @@ def test_tuning__stopped_in_a_pass_goes_on_behind_the_last_whole_one(bert: str, 
     whole, again = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
     assert whole.keys() == again.keys()
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.fixture
+def exact(bert: str, tmp_path: Path) -> str:
+    """A model that drops nothing by chance."""
+    folder = Path(shutil.copytree(bert, tmp_path / "exact"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+@pytest.mark.parametrize("way", ["accumulated", pytest.param("processes", marks=pytest.mark.slow)])
+def test_tuning__steps_are_those_of_whole_batches(way: str, exact: str, tmp_path: Path) -> None:
+    """A batch in two parts, one after another or in two processes, gives the steps and the loss of the batch."""
+    values = small_tasks.tagging(tmp_path / "data", count=44)
+    values["tuning"] |= {"epochs": 1, "learning_rate": 1e-3}
+    whole = downstream.tune(task_of(values), exact, ["de"], str(tmp_path / "whole"))
+    if way == "accumulated":
+        values["tuning"]["accumulate"] = 2
+        loss = downstream.tune(task_of(values), exact, ["de"], str(tmp_path / "parts")).outcome["loss"]
+    else:
+        (tmp_path / "task.yaml").write_text(yaml.safe_dump(values))
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *("-m", "jobs.cli", "finetune", "task.yaml", exact, "--out", "parts", "--language", "de", "--json"),
+        ]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        loss = json.loads(done.stdout)["loss"]
+    assert loss == pytest.approx(whole.outcome["loss"], rel=1e-3)
+    parts = weights(tmp_path / "parts")
+    for name, expected in weights(tmp_path / "whole").items():
+        np.testing.assert_allclose(parts[name], expected, atol=1e-4, err_msg=name)
 
 
 def test_tags__are_those_of_first_subwords(bert: str) -> None:

@@ -83,6 +83,7 @@ def finetune(
     if checked and trainer.state.best_metric is not None:
         name = "loss" if kind == "translation" else PRIMARY[kind]
         found[f"dev_{name}"] = float(trainer.state.best_metric)
+    trainer.accelerator.wait_for_everyone()  # others may still read the best pass
     if trainer.is_world_process_zero():
         save(trainer.model, head.tokenizer, directory)
         shutil.rmtree(os.path.dirname(work), ignore_errors=True)
@@ -147,12 +148,30 @@ def _trainer(
         eval_dataset=checked or None,
         data_collator=collator(head),
         processing_class=head.tokenizer,
+        compute_loss_func=_loss,
         compute_metrics=None if head.kind == "translation" else _scored(head),
         preprocess_logits_for_metrics=_best,
         callbacks=[_Told(progress)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
+
+
+def _loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Mean cross entropy of a step's labels, wherever they lie: in accumulated batches, or in other processes.
+
+    The heads of BERT and its like take `num_items_in_batch` and overlook it, so that the Trainer, which leaves the
+    dividing to them, would follow the gradient as many times as a step has batches and processes.
+    """
+    logits = outputs["logits"]
+    total = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"
+    )
+    if num_items_in_batch is None:  # scoring
+        return total / (labels != IGNORED).sum()
+    if num_items_in_batch.dim():  # a number for each device of one process, by how many the Trainer multiplies
+        num_items_in_batch = num_items_in_batch.sum()
+    return total / num_items_in_batch
 
 
 def _last_whole(work: str) -> str | None:
