@@ -1,4 +1,4 @@
-"""The store: the only user of zarr. Arrays are set up once, then written in regions of whole shards.
+"""The store: the only user of zarr beside `engine.places`. Arrays are set up once, then written in whole shards.
 
 Two writers inside one shard lose rows without an error, so a region that is not made of whole shards is refused.
 Only Zarr v3 is read, whose codecs do not unpickle: those of a v2 array may.
@@ -17,13 +17,13 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
-from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import MemoryStore, WrapperStore
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore, StorePath
 
 from engine.environment import versions
 from engine.paths import explained, filesystem, join, remove, write_files
+from engine.places import Replaced, group_at
 from schemas.dataset import Schema
 from schemas.errors import SchemaError, StoreError
 
@@ -79,19 +79,20 @@ def setup(
     vectors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()] if rounded else [Crc32cCodec()]
     with explained(path):
         with undamaged(path):
-            group = zarr.open_group(path, mode="a", zarr_format=3)
+            group = zarr.open_group(group_at(path, "a"), mode="a", zarr_format=3)
+            arrays = dict(group.arrays())
         for variable in schema.variables:
             shape = tuple(sizes[d] for d in variable.dims)
             dtype: Any = str if variable.dtype == "string" else np.dtype(dtypes.get(variable.name, variable.dtype))
-            held = group.get(variable.name)
-            if not (isinstance(held, zarr.Array) and held.shape == shape and (dtype is str or held.dtype == dtype)):
+            array = arrays.get(variable.name)
+            if array is None or array.shape != shape or (dtype is not str and array.dtype != dtype):
                 chunk = tuple(min(chunks.get(d, max(sizes[d], 1)), sizes[d] or chunks[d]) for d in variable.dims)
                 shard = tuple(
                     -(-min(shards.get(d, c), sizes[d] or c) // c) * c for d, c in zip(variable.dims, chunk, strict=True)
                 )
                 if variable.dtype != "float":
                     chunk = shard
-                group.create_array(
+                array = group.create_array(
                     variable.name,
                     shape=shape,
                     dtype=dtype,
@@ -104,8 +105,6 @@ def setup(
                     overwrite=True,
                 )
             if variable.name in values:
-                array = group[variable.name]
-                assert isinstance(array, zarr.Array)
                 array[...] = np.asarray(values[variable.name], dtype=object if dtype is str else dtype)
         if "colign_dataset" not in group.attrs:  # a store that is resumed keeps the versions that began it
             group.update_attributes(schema.attributes(**provenance, versions=versions()))
@@ -123,7 +122,7 @@ def remove_other(path: str, fingerprint: str) -> None:
 
 def _opened(path: str, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
     with undamaged(f"{path}/{name}"):
-        return zarr.open_array(path, path=name, mode=mode, zarr_format=3)
+        return zarr.open_array(group_at(path, mode), path=name, mode=mode, zarr_format=3)
 
 
 @dataclass(frozen=True)
@@ -145,22 +144,6 @@ class Written:
         )
 
 
-class _Replaced(WrapperStore[Store]):
-    """A store whose chunks are written whole, so that what lies there is not read, and may be damaged; it counts."""
-
-    nbytes = 0
-    seconds = 0.0
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        return await super().get(key, prototype, byte_range) if key.endswith("zarr.json") else None
-
-    async def set(self, key: str, value: Buffer) -> None:
-        started = time.perf_counter()
-        await super().set(key, value)
-        self.seconds += time.perf_counter() - started
-        self.nbytes += len(value)
-
-
 def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> Written:
     """Write a block of whole shards of one array.
 
@@ -176,9 +159,9 @@ def write_region(path: str, name: str, values: NDArray[Any], **starts: int) -> W
     StoreError
         The region cuts through a shard: another writer of the same shard would lose rows.
     """
-    timed = _Replaced(_opened(path, name, "r+").store)
-    with undamaged(f"{path}/{name}"):
-        array = zarr.open_array(timed, path=name, mode="r+", zarr_format=3)
+    opened = _opened(path, name, "r+")
+    timed = Replaced(opened.store)
+    array = zarr.Array(zarr.AsyncArray(opened.metadata, StorePath(timed, opened.path)))  # type: ignore[type-var]
     names = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     units = array.shards or array.chunks
     region = []
@@ -243,7 +226,7 @@ class Growing:
 def describe(path: str, **attributes: Any) -> None:
     """Add attributes to a dataset."""
     with explained(path):
-        zarr.open_group(path, mode="r+", zarr_format=3).update_attributes(attributes)
+        zarr.open_group(group_at(path, "r+"), mode="r+", zarr_format=3).update_attributes(attributes)
 
 
 def read_rows(path: str, name: str, rows: NDArray[np.integer], *, axis: int = 0, **at: int) -> NDArray[Any]:
@@ -367,12 +350,13 @@ def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) 
     with undamaged(path):
         try:
             lazily = None if chunks is None else {**chunks}
-            dataset = xr.open_zarr(path, consolidated=False, zarr_format=3, chunks=lazily)
+            dataset = xr.open_zarr(group_at(path, "r"), consolidated=False, zarr_format=3, chunks=lazily)
         except FileNotFoundError as error:
             raise StoreError(
                 f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted "
                 "by hand, delete its records first"
             ) from error
+    dataset.encoding["source"] = path  # as xarray does for a path
     kind = dataset.attrs.get("colign_dataset")
     if kind != schema.name:
         raise StoreError(f"{path}: expected a {schema.name} dataset, found {kind or 'another Zarr group'}")
@@ -393,6 +377,6 @@ def attributes(path: str) -> dict[str, Any] | None:
     """Attributes of a group, or None when there is no such group."""
     with undamaged(path):
         try:
-            return dict(zarr.open_group(path, mode="r", zarr_format=3).attrs)
+            return dict(zarr.open_group(group_at(path, "r"), mode="r", zarr_format=3).attrs)
         except FileNotFoundError:  # also a folder that is no group
             return None
