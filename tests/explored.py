@@ -1,7 +1,9 @@
 """Studies with a finished explorer, and the explorer opened in a browser; fixtures for the tests that import them."""
 
+import functools
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import xarray as xr
@@ -44,11 +46,16 @@ def run_study(study: SmallStudy, label: str = "") -> SmallStudy:
     return study
 
 
-@pytest.fixture(name="explored", scope="module")
+@pytest.fixture(name="explored", scope="session")
 def a_study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
     """A study of two checkpoints and four languages, with hostile words, intervals, properties, a label; its report."""
-    bert = save_bert(tmp_path_factory.mktemp("bert"), positions=96)  # such words are many sub-words
-    study = SmallStudy(tmp_path_factory.mktemp("explorer") / "s", bert)
+    return _explored(tmp_path_factory.getbasetemp() / "explored")
+
+
+@functools.cache  # pytest knows an imported fixture once for each module
+def _explored(folder: Path) -> SmallStudy:
+    bert = save_bert(folder / "bert", positions=96)  # such words are many sub-words
+    study = SmallStudy(folder / "s", bert)
     text = study.text("en").read_text()
     for plain, hostile in HOSTILE.items():
         text = text.replace(plain, hostile)
