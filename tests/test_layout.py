@@ -21,40 +21,27 @@ from schemas.study import Study
 from schemas.task import Key, Record
 from tests.small_study import SmallStudy
 
-_PARTS = st.sampled_from(
-    [
-        "a",
-        "b",
-        "A",
-        "1",
-        "-",
-        ".",
-        "_",
-        "a-b",
-        "..",
-        ".zarr",
-        ".json",
-        ".fit",
-        ".previous",
-        ".partial",
-        ".PARTIAL",
-        "x" * 150,
-    ]
-)
-NAMES = st.lists(_PARTS, min_size=1, max_size=3).map("".join).filter(lambda name: name[0].isalnum())
+_STARTS = ["a", "b", "A", "1", "a-b", "x" * 150]
+_ENDINGS = [".zarr", ".json", ".fit", ".previous", ".partial", ".PARTIAL"]
+NAMES = st.builds(
+    lambda start, rest: start + "".join(rest),
+    st.sampled_from(_STARTS),
+    st.lists(st.sampled_from([*_STARTS, "-", ".", "_", "..", *_ENDINGS]), max_size=2),
+).filter(lambda name: not name.lower().endswith(tuple(_ENDINGS)))
 
 
 @st.composite
 def studies(draw: st.DrawFn) -> Study:
     """A study that validates, with names that look like one another and like what is added to them."""
-    languages = draw(st.lists(NAMES, min_size=2, max_size=4, unique=True))
+    models = draw(st.lists(NAMES, min_size=1, max_size=2, unique_by=str.lower))
+    languages = draw(st.lists(NAMES, min_size=2, max_size=4, unique_by=str.lower))
     groups = st.lists(st.lists(st.sampled_from(languages), min_size=2, max_size=4, unique=True), min_size=1, max_size=3)
     pairs = [group[:2] for group in draw(groups)]
     try:
         return Study.model_validate(
             {
                 "corpus": {"files": dict.fromkeys(languages, "text")},
-                "checkpoints": {name: {"model": "m"} for name in draw(st.lists(NAMES, min_size=1, max_size=2))},
+                "checkpoints": {name: {"model": "m"} for name in models},
                 "pairs": list({frozenset(pair): pair for pair in pairs}.values()),
                 "language_sets": list({frozenset(group): group for group in draw(groups)}.values()),
                 "activations": {"stacks": draw(st.sampled_from([["encoder"], ["encoder", "decoder"]]))},

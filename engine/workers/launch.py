@@ -47,7 +47,10 @@ def start(machine: Machine) -> Any:
         raise InputError(f"machine file: type {machine.type}: {error}; correct its keys") from error
     except Exception as error:  # the classes, and the clients behind them, have errors of their own
         why = "; ".join(str(one) for one in (error, error.__cause__) if one is not None)
-        raise InputError(f"machine file: type {machine.type}: the workers cannot be started: {why}") from error
+        raise InputError(
+            f"machine file: type {machine.type}: the workers cannot be started: {why}; correct the machine file, or run "
+            "again if a process was lost while they started"
+        ) from error
     if machine.adaptive is not None:
         cluster.adapt(minimum=machine.adaptive.minimum, maximum=machine.adaptive.maximum)
     return cluster
