@@ -48,8 +48,8 @@ def start(machine: Machine) -> Any:
     except Exception as error:  # the classes, and the clients behind them, have errors of their own
         why = "; ".join(str(one) for one in (error, error.__cause__) if one is not None)
         raise InputError(
-            f"machine file: type {machine.type}: the workers cannot be started: {why}; correct the machine file, or run "
-            "again if a process was lost while they started"
+            f"machine file: type {machine.type}: the workers cannot be started: {why}; correct the machine file, or "
+            "run again if a process was lost while they started"
         ) from error
     if machine.adaptive is not None:
         cluster.adapt(minimum=machine.adaptive.minimum, maximum=machine.adaptive.maximum)
