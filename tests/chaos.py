@@ -9,6 +9,7 @@ when anything differs. `network` needs root and `ip`, `disk` root and `mount`, `
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -236,7 +237,8 @@ def frozen(made: Arena) -> Outcome:
             if below:
                 below[0].suspend()
                 time.sleep(made.chance.choice((3, 45)))  # Dask misses it after 30
-                below[0].resume()
+                with contextlib.suppress(psutil.NoSuchProcess):  # its nanny has missed it, too, and started another
+                    below[0].resume()
             return bool(below)
 
         return blow
