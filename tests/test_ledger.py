@@ -15,6 +15,7 @@ from engine.workers.attempts import Watch, logged, name_tasks_in_logs
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.protocol import Usage, Workers
 from engine.workers.serial import SerialWorkers
+from jobs.progress import _Bars
 from schemas.errors import TaskError
 from schemas.ledger import LEDGER
 from schemas.machine import Machine
@@ -229,6 +230,17 @@ def test_usage__counts_workers_and_memory(workers: Workers) -> None:
     assert found.workers == (1 if isinstance(workers, SerialWorkers) else 2)
     assert found.memory > 0
     assert found.dashboard.startswith("http://127.0.0.1:") or isinstance(workers, SerialWorkers)
+
+
+def test_bars__go_on_where_the_scheduler_is_lost() -> None:
+    """The run itself says so, once, in words."""
+    with ClusterWorkers(Machine(type="local", workers=1, memory=1)) as made:
+        bars = _Bars(made)
+        bars.add_task("links", total=2)
+        assert len([*bars.get_renderables()]) == 2
+        made._client.cluster.close()
+        made._used = None  # what was seen lately
+        assert len([*bars.get_renderables()]) == 1
 
 
 def test_map__a_killed_worker_loses_its_attempt(tmp_path: Path) -> None:

@@ -134,7 +134,10 @@ class ClusterWorkers:
         return self._used[1]
 
     def _look(self) -> Usage:
-        workers = self._client.scheduler_info()["workers"].values()
+        told = self._client.scheduler_info()
+        if "workers" not in told:  # Dask gives nothing instead of an error
+            raise OSError("the scheduler does not answer")
+        workers = told["workers"].values()
         return Usage(
             len(workers),
             sum(worker["metrics"].get("executing", 0) > 0 for worker in workers),

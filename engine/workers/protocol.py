@@ -152,7 +152,7 @@ class Workers(Protocol):
         """
 
     def usage(self) -> Usage:
-        """What the workers are busy with now, or were some seconds ago."""
+        """What the workers are busy with now, or were some seconds ago; OSError where what knows it does not answer."""
 
 
 class Poisoned:
