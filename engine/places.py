@@ -29,7 +29,7 @@ class _Folder(LocalStore):
             await super().set(key, value)
 
 
-def group_at(path: str, mode: Literal["r", "r+", "a"]) -> Store | str:
+def group_at(path: str, mode: Literal["r", "r+", "a"]) -> LocalStore | str:
     """Where a group lies, in the form in which zarr opens it fastest; only mode `a` makes folders."""
     system, folder = filesystem(path)
     if not isinstance(system, LocalFileSystem):

@@ -80,12 +80,11 @@ def setup(
     with explained(path):
         with undamaged(path):
             group = zarr.open_group(group_at(path, "a"), mode="a", zarr_format=3)
-            arrays = dict(group.arrays())
         for variable in schema.variables:
             shape = tuple(sizes[d] for d in variable.dims)
             dtype: Any = str if variable.dtype == "string" else np.dtype(dtypes.get(variable.name, variable.dtype))
-            array = arrays.get(variable.name)
-            if array is None or array.shape != shape or (dtype is not str and array.dtype != dtype):
+            array = group.get(variable.name)
+            if not isinstance(array, zarr.Array) or array.shape != shape or (dtype is not str and array.dtype != dtype):
                 chunk = tuple(min(chunks.get(d, max(sizes[d], 1)), sizes[d] or chunks[d]) for d in variable.dims)
                 shard = tuple(
                     -(-min(shards.get(d, c), sizes[d] or c) // c) * c for d, c in zip(variable.dims, chunk, strict=True)
@@ -350,13 +349,16 @@ def load(path: str, schema: Schema, *, chunks: Mapping[str, int] | None = None) 
     with undamaged(path):
         try:
             lazily = None if chunks is None else {**chunks}
-            dataset = xr.open_zarr(group_at(path, "r"), consolidated=False, zarr_format=3, chunks=lazily)
+            # names of Dask arrays tell a store that was written anew only by its path
+            where = group_at(path, "r") if chunks is None else path
+            dataset = xr.open_zarr(where, consolidated=False, zarr_format=3, chunks=lazily)
         except FileNotFoundError as error:
             raise StoreError(
                 f"{path}: expected a {schema.name} dataset, found none; run the study, and if the dataset was deleted "
                 "by hand, delete its records first"
             ) from error
-    dataset.encoding["source"] = path  # as xarray does for a path
+    if not isinstance(where, str):
+        dataset.encoding["source"] = str(where.root)  # as xarray does for a path
     kind = dataset.attrs.get("colign_dataset")
     if kind != schema.name:
         raise StoreError(f"{path}: expected a {schema.name} dataset, found {kind or 'another Zarr group'}")

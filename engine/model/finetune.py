@@ -141,6 +141,9 @@ def _trainer(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    # The heads of BERT, XLM-R, mT5 and their like take the number of a step's labels and overlook it. The Trainer would
+    # leave the dividing to them, and follow the gradient as many times as a step has batches and processes.
+    head.model.accepts_loss_kwargs = False
     trainer = transformers.Trainer(
         model=head.model,
         args=arguments,
@@ -148,30 +151,12 @@ def _trainer(
         eval_dataset=checked or None,
         data_collator=collator(head),
         processing_class=head.tokenizer,
-        compute_loss_func=_loss,
         compute_metrics=None if head.kind == "translation" else _scored(head),
         preprocess_logits_for_metrics=_best,
         callbacks=[_Told(progress)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
-
-
-def _loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """Mean cross entropy of a step's labels, wherever they lie: in accumulated batches, or in other processes.
-
-    The heads of BERT and its like take `num_items_in_batch` and overlook it, so that the Trainer, which leaves the
-    dividing to them, would follow the gradient as many times as a step has batches and processes.
-    """
-    logits = outputs["logits"]
-    total = torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"
-    )
-    if num_items_in_batch is None:  # scoring
-        return total / (labels != IGNORED).sum()
-    if num_items_in_batch.dim():  # a number for each device of one process, by how many the Trainer multiplies
-        num_items_in_batch = num_items_in_batch.sum()
-    return total / num_items_in_batch
 
 
 def _last_whole(work: str) -> str | None:
@@ -207,6 +192,12 @@ class _Told(transformers.TrainerCallback):  # type: ignore[misc]  # transformers
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Log the last step, too: only losses that are logged are gathered from all processes."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+        return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Take the loss of the last steps."""
