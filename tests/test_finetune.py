@@ -130,7 +130,7 @@ def test_tuning__loss_is_that_of_whole_batches(kind: str, way: str, bert: str, m
         loss = json.loads(done.stdout)["loss"]
     assert loss == pytest.approx(
         whole.outcome["loss"], rel=0.01
-    )  # a mean of means; twice as much where they are summed
+    )  # twice as much where means are summed
 
 
 def test_tags__are_those_of_first_subwords(bert: str) -> None:
