@@ -128,9 +128,7 @@ def test_tuning__loss_is_that_of_whole_batches(kind: str, way: str, bert: str, m
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         loss = json.loads(done.stdout)["loss"]
-    assert loss == pytest.approx(
-        whole.outcome["loss"], rel=0.01
-    )  # twice as much where means are summed
+    assert loss == pytest.approx(whole.outcome["loss"], rel=0.01)  # twice as much where means are summed
 
 
 def test_tags__are_those_of_first_subwords(bert: str) -> None:
