@@ -332,7 +332,7 @@ def test_status__during_a_run_and_after_it(tmp_path: Path, terminal: Terminal, w
     study = SmallStudy(tmp_path / "s", save_bert(tmp_path / "model", positions=64))
     child = crash.start("run", study.file, slow=("links/de/en", 8.0))
     journal = str(study.directory / "journal")
-    crash.wait_for(lambda: bool((ledger.now(journal) or {}).get("running")), child)
+    crash.wait_for(lambda: "links/de/en" in str((ledger.now(journal) or {}).get("running")), child)
     found = terminal.json("status", study.file)
     assert found["complete"] is False
     assert found["run"]["process"] == child.pid
