@@ -29,6 +29,8 @@ class Examples:
     """Words of a sentence (tagging), or a text."""
     answers: Sequence[Any]
     """Tags of the words, the label, or the translation."""
+    left_out: int = 0
+    """Pairs of sentences of which one is empty."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -123,7 +125,7 @@ def read_translated(source: str, target: str) -> Examples:
     both = [pair for pair in zip(*sides, strict=True) if all(pair)]
     if not both:
         raise InputError(f"{source} and {target}: hold no sentence with a translation")
-    return Examples([one for one, _ in both], [other for _, other in both])
+    return Examples([one for one, _ in both], [other for _, other in both], len(sides[0]) - len(both))
 
 
 def read_tags(path: str, sentence: NDArray[np.integer], position: NDArray[np.integer]) -> NDArray[np.object_]:

@@ -30,9 +30,10 @@ def describe(
     """The largest share of the tokens of each concept that share an ending, a beginning, a run of letters, or a tag.
 
     Of endings the shortest ones that count decide the share, since a longer one can have no more words; the label is
-    the longest that has as many. An ending is shorter than its word. A word counts for the one ending it has, whatever
-    the others of the concept: no list of endings is needed, and every language has its own. ConceptX looks for the
-    endings of an English list instead (`trivialLabels`), where the last of the list that fits wins.
+    the longest that has as many, as it is of runs of letters. An ending is shorter than its word. A word counts for the
+    one ending it has, whatever the others of the concept: no list of endings is needed, and every language has its own.
+    ConceptX looks for the endings of an English list instead (`trivialLabels`), where the last of the list that fits
+    wins.
 
     Parameters
     ----------
@@ -136,7 +137,25 @@ def _ngram(spelt: Sequence[str], kinds: NDArray[np.integer]) -> tuple[float, str
     if not grams:
         return 0.0, ""
     gram, count = min(grams.items(), key=lambda item: (-item[1], item[0]))
-    return count / int(counts.sum()), gram
+    return count / int(counts.sum()), _grown(gram, [form for kind in found.tolist() if gram in (form := spelt[kind])])
+
+
+def _grown(gram: str, forms: Sequence[str]) -> str:
+    """The longest run of letters around a gram that all have which have the gram, shorter than each that is longer.
+
+    Examples
+    --------
+    >>> _grown("log", ["biology", "geologist", "logs"]), _grown("log", ["biology", "geologist", "zoology"])
+    ('log', 'olog')
+    """
+    longer = [form for form in forms if len(form) > len(gram)]
+    shortest = min(longer, key=lambda form: (len(form), form))
+    runs = (
+        shortest[start : start + length]
+        for length in range(len(shortest) - 1, len(gram), -1)
+        for start in range(len(shortest) - length + 1)
+    )
+    return next((run for run in runs if gram in run and all(run in form for form in longer)), gram)
 
 
 def _casing(form: str) -> str:

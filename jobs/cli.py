@@ -58,11 +58,14 @@ def run_study(
     machine: MachineFile = None,
     grow: Grow = False,
     take_over: Annotated[bool, typer.Option("--take-over", help="Take the directory from a run that is gone.")] = False,
+    reported: Annotated[bool, typer.Option("--report", help="Then write its report, as colign report does.")] = False,
 ) -> None:
     """Run a study; what is done already is kept, so running again goes on where it stopped."""
     loaded, layout = files.load_study(study, out_dir)
     results = execute(loaded, layout, files.load_machine(machine), grow=grow, take_over=take_over)
     report(results, loaded, layout)
+    if reported:
+        write_report(study, out_dir=out_dir)
 
 
 @app.command()

@@ -1,8 +1,10 @@
 """Clouds of the words of concepts: single ones, aligned pairs, and those that mix languages (Figures 3, 6, 10, 14)."""
 
+import functools
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findSystemFonts, get_font
 from matplotlib.text import Text
+from numpy.typing import NDArray
 
 from jobs.figures import COLOURS, STYLE
 
 _LARGEST, _SMALLEST = 15.0, 6.0
-"""Sizes of the most and least frequent word, in points."""
+"""Sizes of the most and least frequent word, in points, before all are made larger or smaller to fill the frame."""
+
+_LEAST = 5.0
+"""Size of a word at least, in points: rather than below it, fewer words are drawn."""
 
 _WORDS = 40
 """Words of a cloud at most."""
@@ -48,13 +54,16 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
     """
     known = sorted({language for cloud in clouds for language in cloud.languages.values()})
     colours = dict(zip(known, COLOURS * (1 + len(known) // len(COLOURS)), strict=False))
+    columns = min(2, len(clouds))
+    rows = -(-len(clouds) // columns)
+    above, below, between = 0.38 if title else 0.2, 0.2, 0.22  # inches: titles, the legend, titles of further rows
+    height = above + below + rows * 1.85 + (rows - 1) * between
     with matplotlib.style.context(cloud_style(clouds), after_reset=True):
-        figure = Figure(figsize=(3.35 * min(2, len(clouds)), 2.3 * -(-len(clouds) // 2)))
+        figure = Figure(figsize=(3.35 * columns, height))
         FigureCanvasAgg(figure)  # measures words
-        columns = min(2, len(clouds))
-        grid = figure.subplots(-(-len(clouds) // columns), columns, squeeze=False)
+        grid = figure.subplots(rows, columns, squeeze=False)
         figure.subplots_adjust(
-            left=0.01, right=0.99, top=0.88 if title else 0.92, bottom=0.08, wspace=0.04, hspace=0.25
+            left=0.01, right=0.99, top=1 - above / height, bottom=below / height, wspace=0.04, hspace=between / 1.85
         )
         for axes in grid.flat[len(clouds) :]:
             axes.set_axis_off()
@@ -65,13 +74,16 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
             handles = [matplotlib.lines.Line2D([], [], color=c, linewidth=3, label=n) for n, c in colours.items()]
             figure.legend(handles=handles, ncols=len(handles), loc="lower center", frameon=False, borderaxespad=0)
         if title:
-            figure.suptitle(title, fontsize=8)
+            figure.suptitle(title, fontsize=8, y=1 - 0.04 / height, va="top")
     return figure
 
 
 def cloud_style(clouds: Sequence[Cloud]) -> dict[str, Any]:
     """Settings of matplotlib in which the words of clouds can be drawn."""
-    return {**STYLE, "font.family": families(clouds)}
+    return {
+        **STYLE,
+        "font.family": families(letters(chain.from_iterable((cloud.title, *cloud.words) for cloud in clouds)))[0],
+    }
 
 
 def frame(axes: Axes, title: str) -> None:
@@ -83,56 +95,75 @@ def frame(axes: Axes, title: str) -> None:
 
 
 def fill(axes: Axes, cloud: Cloud, colours: Mapping[str, str]) -> None:
-    """Words in rows that are as wide as the axes, all smaller until every row fits.
+    """Words in rows that are as wide as the axes, all smaller until every row fits, then fewer.
 
     The figure has a canvas that measures words.
     """
     chosen = sorted(cloud.words.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
     if not chosen:
         return
-    most = np.sqrt(chosen[0][1])
-    for scale in np.geomspace(2, 0.3, 14):
-        sizes = [scale * (_SMALLEST + (_LARGEST - _SMALLEST) * np.sqrt(count) / most) for _, count in chosen]
-        drawn = [
-            axes.text(0, 0, word.replace("$", r"\$"), fontsize=size, color=colours[cloud.languages[word]])
-            for (word, _), size in zip(chosen, sizes, strict=True)
-        ]
-        if _place(axes, drawn) or scale < 0.31:
-            return
-        for text in drawn:
-            text.remove()
-
-
-def _place(axes: Axes, drawn: Sequence[Text]) -> bool:
-    """Lay words out in centred rows; whether all rows fit."""
+    texts = [
+        axes.text(0, 0, word.replace("$", r"\$"), fontsize=_LARGEST, color=colours[cloud.languages[word]])
+        for word, _ in chosen
+    ]
+    extents = [text.get_window_extent() for text in texts]  # once: they grow with the size of the font
+    shapes = 1.03 * np.array([(extent.width, extent.height) for extent in extents]) / _LARGEST  # and rounding
+    counts = np.array([count for _, count in chosen])
+    relative = _SMALLEST + (_LARGEST - _SMALLEST) * np.sqrt(counts / counts[0])
     box = axes.get_window_extent()
-    extents = [text.get_window_extent() for text in drawn]
     gap = box.width * 0.025
-    rows: list[list[int]] = [[]]
-    width = 0.0
-    for at, extent in enumerate(extents):
-        if rows[-1] and width + extent.width > box.width - 2 * gap:
-            rows.append([])
-            width = 0.0
-        rows[-1].append(at)
-        width += extent.width + gap
-    heights = [1.15 * max(extents[at].height for at in row) for row in rows]
-    y = (box.height + sum(heights)) / 2
-    for row, height in zip(rows, heights, strict=True):
-        x = (box.width - sum(extents[at].width for at in row) - gap * (len(row) - 1)) / 2
+    tries = [(scale, len(chosen)) for scale in np.geomspace(2, 0.4, 24)]
+    tries += [(0.4, words) for words in range(len(chosen) - 1, 0, -1)]
+    for scale, words in tries:
+        sizes = np.maximum(_LEAST, scale * relative[:words])
+        widths, heights = (shapes[:words] * sizes[:, None]).T
+        rows = _rows(widths, box.width - 2 * gap, gap)
+        tall = [1.15 * heights[row].max() for row in rows]
+        if sum(tall) <= box.height and widths.max() <= box.width:
+            break
+    for text in texts[words:]:
+        text.remove()
+    y = (box.height + sum(tall)) / 2
+    for row, height in zip(rows, tall, strict=True):
+        x = (box.width - widths[row].sum() - gap * (len(row) - 1)) / 2
         y -= height
-        rightward = [unicodedata.bidirectional(drawn[at].get_text()[0]) not in ("R", "AL") for at in row]
+        rightward = [unicodedata.bidirectional(texts[at].get_text()[0]) not in ("R", "AL") for at in row]
         for at in row if any(rightward) else reversed(row):
-            drawn[at].set_position((x / box.width, y / box.height))
-            x += extents[at].width + gap
-    return sum(heights) <= box.height
+            texts[at].set(position=(x / box.width, (y + 0.2 * height) / box.height), fontsize=sizes[at])  # above tails
+            x += widths[at] + gap
 
 
-def families(clouds: Sequence[Cloud]) -> list[str]:
-    """DejaVu Sans, and for letters that it lacks the first installed font, by name, that has them."""
+def _rows(widths: NDArray[np.float64], room: float, gap: float) -> list[list[int]]:
+    """Words in rows, each as full as there is room for."""
+    rows: list[list[int]] = [[]]
+    taken = 0.0
+    for at, width in enumerate(widths.tolist()):
+        if rows[-1] and taken + width > room:
+            rows.append([])
+            taken = 0.0
+        rows[-1].append(at)
+        taken += width + gap
+    return rows
+
+
+def letters(texts: Iterable[str]) -> frozenset[str]:
+    """Letters of some texts."""
+    return frozenset(c for text in texts for c in text if not c.isspace())
+
+
+def without_font(figure: Figure) -> frozenset[str]:
+    """Letters of a figure that no installed font has: they are drawn as boxes."""
+    return families(letters(text.get_text() for text in figure.findobj(Text)))[1]
+
+
+@functools.cache
+def families(wanted: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """Fonts for some letters, by name, and the letters that no installed font has.
+
+    The fonts are DejaVu Sans, and for letters that it lacks the first installed ones, by name, that have them.
+    """
     found = ["DejaVu Sans"]
-    letters = {ord(c) for cloud in clouds for word in cloud.words for c in word if not c.isspace()}
-    lacking = letters - _letters(matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf")
+    lacking = {ord(c) for c in wanted} - _letters(matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf")
     for path in sorted(findSystemFonts(), key=lambda path: (Path(path).name, path)) if lacking else ():
         try:
             has = lacking & _letters(path)
@@ -145,7 +176,7 @@ def families(clouds: Sequence[Cloud]) -> list[str]:
             lacking -= has
         if not lacking:
             break
-    return found
+    return found, frozenset(map(chr, lacking))
 
 
 def _letters(path: str) -> set[int]:

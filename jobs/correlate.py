@@ -15,8 +15,8 @@ from schemas.study import Study
 def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Dataset:
     """Rank correlation of each measure with each task, by stack and layer.
 
-    A point is a checkpoint and a language of the task's test text. Of a language its pair counts, as source; of a
-    translation its own pair; of the language that all are paired with, none.
+    A point is a checkpoint and a language of the task, with its mean score over the texts to score on. Of a language
+    its pair counts, as source; of a translation its own pair; of the language that all are paired with, none.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Data
     shape = len(tasks), 2, len(stacks), len(layers)
     values = {v.name: np.full(shape, np.nan) for v in CORRELATIONS.variables if not v.coordinate}
     for i, task in enumerate(tasks):
-        primary = scores[PRIMARY[study.downstream[task].kind]].sel(task=task)
+        primary = scores[PRIMARY[study.downstream[task].kind]].sel(task=task).mean("split")  # of test11 to test14
         points = [
-            (checkpoint, pair, float(primary.sel(checkpoint=checkpoint, language=part, split="test")))
+            (checkpoint, pair, float(primary.sel(checkpoint=checkpoint, language=part)))
             for checkpoint, part in product(scores.checkpoint.values.tolist(), scores.language.values.tolist())
             if (pair := _pair(study, study.downstream[task].languages(part))) is not None
         ]

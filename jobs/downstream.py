@@ -71,12 +71,12 @@ def tune(
 def evaluate(
     task: Downstream,
     model: str,
-    splits: Sequence[str] = ("test",),
+    splits: Sequence[str] | None = None,
     progress: Progress = quiet,
     *,
     trusted: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Scores of a checkpoint on every part of some splits of a task.
+    """Scores of a checkpoint on every part of some splits of a task; of all its texts to score on by default.
 
     A checkpoint without a head for the task answers with a random one, as the base of Table 2 of the paper must.
 
@@ -93,11 +93,14 @@ def evaluate(
     from engine.model.answer import answer  # noqa: PLC0415  (torch and transformers: seconds)
     from engine.model.heads import open_head  # noqa: PLC0415  (as above)
 
-    texts = {split: _all(task, split) for split in splits}
+    names = [*task.tests] if splits is None else [*splits]
+    if unknown := [name for name in names if name not in task.splits]:
+        raise InputError(f"the task has no split {unknown[0]!r}; it has {', '.join(task.splits)}")
+    texts = {split: _all(task, split) for split in names}
     if not any(texts.values()):
-        raise InputError(f"the task has no text to score on: name files under {' or '.join(splits)}")
-    names = _labels(task) or labels_of(task.kind, next(filter(None, texts.values())))
-    head = open_head(model, task.kind, names, task.tuning.seed, trusted=trusted)
+        raise InputError(f"the task has no text to score on: name files under {' or '.join(names) or 'test'}")
+    labels = _labels(task) or labels_of(task.kind, next(filter(None, texts.values())))
+    head = open_head(model, task.kind, labels, task.tuning.seed, trusted=trusted)
     occurring = {label for of in texts.values() for label in labels_of(task.kind, of)}
     if head.trained and task.kind != "translation" and not occurring <= {*head.labels}:
         raise InputError(
@@ -124,4 +127,4 @@ def _labels(task: Downstream) -> list[str]:
 
 
 def _all(task: Downstream, split: str) -> dict[str, Examples]:
-    return labelled.read(task.kind, getattr(task, split))
+    return labelled.read(task.kind, task.splits[split])

@@ -37,7 +37,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 """How each file format is saved; without its date an SVG is the same bytes every time."""
 
-_COLUMN_WIDTH = 3.35
+COLUMN_WIDTH = 3.35
 PAGE_WIDTH = 6.9
 _MOST_COLUMNS = 4
 _MOST_MARKERS = 6
@@ -245,7 +245,7 @@ def _draw(panels: Sequence[_Panel], layers: list[int], quantity: str, *legends: 
     titles, stacks = (list(dict.fromkeys(names)) for names in zip(*((p.title, p.stack) for p in panels), strict=True))
     blocks = math.ceil(len(titles) / _MOST_COLUMNS)
     columns = math.ceil(len(titles) / blocks)
-    width = _COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
+    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
     panel_width = width / columns - 0.3
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(width, 4), layout="constrained")

@@ -119,11 +119,12 @@ def load_task(path: str) -> Downstream:
 
 def _placed(task: Downstream, path: str) -> Downstream:
     """A task with absolute paths."""
-    splits = {
-        split: {part: tuple(_beside(file, path) for file in of) for part, of in getattr(task, split).items()}
-        for split in ("train", "dev", "test")
+    placed = {
+        split: {part: tuple(_beside(file, path) for file in of) for part, of in parts.items()}
+        for split, parts in task.splits.items()
     }
-    return task.model_copy(update=splits)
+    known = {name: placed.pop(name) for name in ("train", "dev")}
+    return task.model_copy(update={**known, "test": placed if {*placed} - {"test"} else placed.get("test", {})})
 
 
 def _tagged(properties: Properties | None, path: str) -> Properties | None:

@@ -63,7 +63,9 @@ def finetune_checkpoint(
 def evaluate_checkpoints(
     task: TaskFile,
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"{_MODEL} Several are compared.")],
-    split: Annotated[list[str] | None, typer.Option(help="dev or test; may be given again (default: test).")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="dev, test or the name of a test text; again for more (default: all test).")
+    ] = None,
     path: Annotated[str | None, typer.Option("--out", "-o", metavar="SCORES.zarr", help="Dataset to write.")] = None,
     trusted: Trusted = False,
     as_json: Json = False,
@@ -73,9 +75,9 @@ def evaluate_checkpoints(
     A checkpoint without a head for the task answers with a random one.
     """
     loaded = files.load_task(task)
-    splits = tuple(split or ("test",))
-    if unknown := sorted({*splits} - {"train", "dev", "test"}):
-        raise InputError(f"--split {unknown[0]}: expected train, dev or test")
+    splits = split or [*loaded.tests]
+    if unknown := [name for name in splits if name not in loaded.splits]:
+        raise InputError(f"--split {unknown[0]}: expected {', '.join(loaded.splits)}")
     rows = []
     for model in models:
         with _bar() as watch:

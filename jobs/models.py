@@ -68,8 +68,8 @@ def identities(study: Study, layout: Layout) -> dict[str, str]:
 def task_hash(task: Downstream) -> str:
     """Hash of all that decides a score, the checkpoint aside."""
     texts = {
-        split: {part: [content(file) for file in of] for part, of in getattr(task, split).items()}
-        for split in ("train", "dev", "test")
+        split: {part: [content(file) for file in of] for part, of in parts.items()}
+        for split, parts in task.splits.items()
     }
     return digest(_SCORES, task.kind, task.beams, task.tuning, texts)
 

@@ -1,5 +1,6 @@
 """Further figures: sweeps over thresholds (Figure 30), intervals with nulls, lexical and semantic concepts."""
 
+from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
@@ -9,13 +10,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from jobs.figures import COLOURS, LINE_STYLES, MARKERS, PAGE_WIDTH, STYLE
+from jobs.figures import COLOURS, COLUMN_WIDTH, LINE_STYLES, MARKERS, PAGE_WIDTH, STYLE
 from schemas.study import Study
 
-_SWEEPS = {
+THRESHOLDS = {
     "calign_by_n_best": ("n_best", "N-best translations"),
     "calign_by_theta_align": ("theta_align", "θ_A"),
     "calign_by_min_types": ("min_types", "types of a concept, more than"),
@@ -23,25 +23,40 @@ _SWEEPS = {
 }
 """Sweeps of Figure 30 a to d: the dimension that varies, and what stands below."""
 
+NUMBERS = {"calign_by_k": ("k", "concepts (K)"), "colap_by_k": ("k", "concepts (K)")}
+"""Sweeps over the number of concepts (footnote 4)."""
 
-def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str, pair: tuple[str, str]) -> Figure:
+_PROPERTIES = ("suffix", "prefix", "ngram", "casing", "tagged")
+"""What the concepts share that are drawn, in this order."""
+
+_MOST_COLUMNS = 4
+
+
+def sweep_figure(
+    results: xr.DataTree,
+    study: Study,
+    checkpoint: str,
+    stack: str,
+    pair: tuple[str, str],
+    sweeps: Mapping[str, tuple[str, str]] = THRESHOLDS,
+) -> Figure:
     """Draw CALIGN and COLAP of a pair against each threshold, a line for each layer (Figure 30).
 
     A dotted line marks the study's own threshold. Where the study drew intervals, a band shows that of the highest
     layer, and a grey one what concepts of any layer reach in which nothing corresponds (97.5 % of its draws).
     """
-    own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap}
+    own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap, "k": study.concepts.ks[0]}
     with matplotlib.style.context(STYLE, after_reset=True):
-        figure = Figure(figsize=(PAGE_WIDTH, 1.9), layout="constrained")
-        axes = figure.subplots(1, len(_SWEEPS))
-        for at, (name, (dim, below)) in zip(axes, _SWEEPS.items(), strict=True):
+        figure = Figure(figsize=(PAGE_WIDTH if len(sweeps) > 2 else COLUMN_WIDTH, 1.9), layout="constrained")
+        axes = figure.subplots(1, len(sweeps))
+        for at, (name, (dim, below)) in zip(axes, sweeps.items(), strict=True):
             tree = results[f"sweeps/{name}"].to_dataset()
             measure = name.split("_")[0]
             where = _where(tree, checkpoint, stack, pair)
             if where is None:
                 _empty(at)
                 continue
-            scores = tree[measure].sel(where) * 100
+            scores = tree[measure].sel(where).sortby(dim) * 100
             layers = scores.layer.values.tolist()
             shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
             for layer, shade in zip(layers, shades, strict=True):
@@ -62,10 +77,11 @@ def sweep_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str
             at.set_title(f"{measure.upper()} (%)")
             _grid(at, whole=scores[dim].dtype.kind == "i")
         handles, names = axes[0].get_legend_handles_labels()
+        title = f"layer of {checkpoint} {stack}, {' → '.join(pair)}"
+        most = 13 if len(sweeps) > 2 else 6
         figure.legend(
-            handles, names, title=f"layer of {checkpoint} {stack}, {' → '.join(pair)}", ncols=min(len(names), 13),
-            loc="outside lower center", frameon=False,
-        )  # fmt: skip
+            handles, names, title=title, ncols=min(len(names), most), loc="outside lower center", frameon=False
+        )
     return figure
 
 
@@ -121,41 +137,41 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: 
     return figure
 
 
-def properties_figure(results: xr.DataTree, study: Study, stack: str) -> Figure:
-    """Draw the number of lexical and semantic concepts by layer (Figure 9).
+def properties_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str) -> Figure:
+    """Draw the number of lexical and semantic concepts of a checkpoint by layer (Figure 9).
 
-    A column for each selection and a row for each checkpoint; colours are properties, line styles states. The rule is
+    A panel for each selection of one language; colours and markers are properties, line styles states. The rule is
     ConceptX's: more than 90 % of a concept's tokens.
     """
-    found = results["properties"].to_dataset().sel(rule="conceptx", stack=stack)
-    names = [name for name in ("suffix", "prefix", "casing", "tagged") if name in found.property.values]
-    selections, checkpoints = found.selection.values.tolist(), found.checkpoint.values.tolist()
-    most = float(found.concepts.sel(property=names).max())
+    found = results["properties"].to_dataset().sel(rule="conceptx", stack=stack, checkpoint=checkpoint)
+    names = [name for name in _PROPERTIES if name in found.property.values]
+    selections = found.selection.values.tolist()
+    columns = min(_MOST_COLUMNS, len(selections))
+    rows = -(-len(selections) // columns)
     with matplotlib.style.context(STYLE, after_reset=True):
-        height = 1.15 * len(checkpoints) + 0.7
-        figure = Figure(figsize=(max(PAGE_WIDTH, 1.2 * len(selections)), height), layout="constrained")
-        grid = figure.subplots(len(checkpoints), len(selections), sharex=True, sharey=True, squeeze=False)
-        for row, checkpoint in zip(grid, checkpoints, strict=True):
-            for at, selection in zip(row, selections, strict=True):
-                style = LINE_STYLES[study.fine_tuning(checkpoint, selection.partition("@")[0])]
-                for name, colour in zip(names, COLOURS, strict=False):
-                    line = found.concepts.sel(selection=selection, checkpoint=checkpoint, property=name)
-                    at.plot(line.layer.values, line.values, color=colour, linestyle=style, linewidth=1.2)
-                _grid(at)
-            row[0].set_ylabel(f"{checkpoint}\nconcepts")
-        for at, selection in zip(grid[0], selections, strict=True):
+        figure = Figure(figsize=(COLUMN_WIDTH if columns == 1 else PAGE_WIDTH, 1.5 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for at in grid.flat[len(selections) :]:
+            at.set_axis_off()
+        for at, selection in zip(grid.flat, selections, strict=False):
+            style = LINE_STYLES[study.fine_tuning(checkpoint, selection.partition("@")[0])]
+            for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False):
+                line = found.concepts.sel(selection=selection, property=name)
+                at.plot(
+                    line.layer.values, line.values, color=colour, linestyle=style, linewidth=1.2, marker=marker,
+                    markersize=3, label=name, clip_on=False,
+                )  # fmt: skip
             at.set_title(selection)
-        for at in grid[-1]:
             at.set_xlabel("layer")
-        grid[0, 0].set_ylim(0, 1.05 * max(most, 1.0))
-        states = {study.fine_tuning(c, s.partition("@")[0]) for c in checkpoints for s in selections}
-        handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, COLOURS, strict=False)]
-        handles += [
-            Line2D([], [], color="0.3", linestyle=style, label=state)
-            for state, style in LINE_STYLES.items()
-            if state in states
-        ]
-        figure.legend(handles=handles, ncols=min(8, len(handles)), loc="outside lower center", frameon=False)
+            _grid(at)
+        for row in grid:
+            row[0].set_ylabel("concepts")
+        grid[0, 0].set_ylim(0, 1.05 * max(float(found.concepts.sel(property=names).max()), 1.0))
+        handles, shown = grid.flat[0].get_legend_handles_labels()
+        figure.legend(
+            handles, shown, title=f"{checkpoint} {stack}", ncols=min(8, len(shown)), loc="outside lower center",
+            frameon=False,
+        )  # fmt: skip
     return figure
 
 

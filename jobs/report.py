@@ -1,6 +1,7 @@
 """The command `colign report`: every figure and table of the paper that a study's data allow, and its claims."""
 
 import io
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,14 +19,14 @@ from engine.concepts import chosen_concepts
 from jobs import files, label
 from jobs.arguments import Json, Out, StudyPath
 from jobs.claims import Claim, claims
-from jobs.clouds import Cloud, cloud_figure
+from jobs.clouds import Cloud, cloud_figure, without_font
 from jobs.derive import are_current
 from jobs.explore import write_explorer
 from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label import Concept
 from jobs.layout import Layout
 from jobs.overview import before_and_after, overview_figure
-from jobs.panels import properties_figure, sweep_figure, uncertainty_figure
+from jobs.panels import NUMBERS, properties_figure, sweep_figure, uncertainty_figure
 from jobs.progress import err, out, print_json
 from jobs.selections import concepts_name, selections
 from jobs.show import aligned_pairs
@@ -53,7 +54,10 @@ def write_report(
     ] = None,
     cloud: Annotated[
         list[str] | None,
-        typer.Option(help="Concept to draw, as CHECKPOINT/STACK/SELECTION/LAYER/NUMBER; may be given again."),
+        typer.Option(
+            help="Concept to draw, as CHECKPOINT/STACK/SELECTION/LAYER/NUMBER, or two side by side, ONE=OTHER; may be "
+            "given again."
+        ),
     ] = None,
     out_dir: Out = None,
     as_json: Json = False,
@@ -67,6 +71,7 @@ def write_report(
     drawn = [*_chosen(cloud or (), loaded, layout), *figures(tree, loaded, layout)]
     judged = claims(tree, loaded)
     written: list[str] = []
+    boxes: set[str] = set()
     lines = [f"# {layout.root.rpartition('/')[2]}\n"]
     lines += _claims(judged)
     lines.append("\n## Tables\n")
@@ -75,7 +80,9 @@ def write_report(
         lines.append(table.markdown())
     lines.append("\n## Figures\n")
     for name, caption, draw in drawn:
-        written += _write_figure(name, draw(), folder)
+        figure = draw()
+        written += _write_figure(name, figure, folder)
+        boxes |= without_font(figure)
         lines.append(f"![{caption}](figures/{name}.png)\n\n{caption}\n")
     lines.append("The explorer, where thresholds can be moved and concepts read: [explorer](explorer/index.html)\n")
     with Progress("explorer", MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True) as shown:
@@ -85,6 +92,14 @@ def write_report(
             shown.advance(task)
     page = paths.join(folder, "report.md")
     paths.write_text(page, "\n".join(lines))
+    if boxes:
+        some = "".join(sorted(boxes)[:20])
+        err.print(
+            f"warning: drawn as boxes, since no installed font has them: {some} ({len(boxes)} in all); install a font of "
+            "their script, such as one of Noto's, and write the report again",
+            soft_wrap=True,
+            highlight=False,
+        )
     if as_json:
         print_json({"report": page, "files": written, "claims": [vars(claim) for claim in judged]})
         return
@@ -115,7 +130,8 @@ def _write_figure(name: str, figure: Figure, folder: str) -> list[str]:
     written = []
     for suffix, options in _FORMATS.items():
         content = io.BytesIO()
-        with matplotlib.style.context({**STYLE, "pdf.fonttype": 42}, after_reset=True):
+        with matplotlib.style.context({**STYLE, "pdf.fonttype": 42}, after_reset=True), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # told in one line at the end
             figure.savefig(content, format=suffix, **options)  # type: ignore[arg-type]
         path = paths.join(folder, "figures", f"{name}.{suffix}")
         paths.write_bytes(path, content.getvalue())
@@ -144,12 +160,15 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
             caption = f"Thresholds, {checkpoint}{of}, {' → '.join(pair)} (Figure 30)"
             drawn = partial(sweep_figure, tree, study, checkpoint, stack, pair)
             yield f"sweeps-{'-'.join(pair)}{behind}", caption, drawn
+            if len(study.concepts.ks) > 1:
+                caption = f"Numbers of concepts, {checkpoint}{of}, {' → '.join(pair)} (footnote 4)"
+                yield f"k-{'-'.join(pair)}{behind}", caption, partial(drawn, NUMBERS)
         for measure in ("calign", "colap") if "uncertainty" in tree else ():
             caption = f"{measure.upper()}{of} with 95 % intervals; grey: what nulls reach"
             yield f"{measure}-uncertainty{behind}", caption, partial(uncertainty_figure, tree, study, measure, stack)
-        if "properties" in tree:
-            caption = f"Lexical and semantic concepts by layer{of} (Figure 9)"
-            yield f"properties{behind}", caption, partial(properties_figure, tree, study, stack)
+        for name in study.checkpoints if "properties" in tree else ():
+            caption = f"Lexical and semantic concepts of {name}{of} by layer (Figure 9)"
+            yield f"properties-{name}{behind}", caption, partial(properties_figure, tree, study, name, stack)
         yield from _clouds(calign.calign, study, layout, checkpoint, stack, behind)
 
 
@@ -223,15 +242,21 @@ def _cloud(study: Study, layout: Layout, concept: Concept) -> Cloud:
 def _chosen(given: Sequence[str], study: Study, layout: Layout) -> Iterator[Drawn]:
     """Clouds of the concepts that were asked for (Figures 10 and 17 to 29)."""
     for text in given:
-        checkpoint, stack, selection, layer, number = (*text.split("/"), "", "", "", "", "")[:5]
-        if text.count("/") != 4 or not (layer.isdigit() and number.isdigit()):
-            raise InputError(
-                f"--cloud {text}: expected CHECKPOINT/STACK/SELECTION/LAYER/NUMBER, as base/encoder/de/6/17"
-            )
-        check_known(
-            checkpoint=(checkpoint, [*study.checkpoints]),
-            stack=(stack, study.activations.stacks),
-            selection=(selection, [*selections(study)]),
+        clouds = [_cloud(study, layout, _named(one, text, study)) for one in text.split("=")]
+        caption = f"Concept{'s' if len(clouds) > 1 else ''} {' and '.join(text.split('='))}"
+        yield f"cloud-{text.replace('/', '-')}", caption, partial(cloud_figure, clouds)
+
+
+def _named(name: str, text: str, study: Study) -> Concept:
+    checkpoint, stack, selection, layer, number = (*name.split("/"), "", "", "", "", "")[:5]
+    if name.count("/") != 4 or not (layer.isdigit() and number.isdigit()):
+        raise InputError(
+            f"--cloud {text}: expected CHECKPOINT/STACK/SELECTION/LAYER/NUMBER, as base/encoder/de/6/17, or two of "
+            "them with = between"
         )
-        cloud = _cloud(study, layout, Concept(checkpoint, stack, selection, int(layer), int(number)))
-        yield f"cloud-{text.replace('/', '-')}", f"Concept {text}", partial(cloud_figure, [cloud])
+    check_known(
+        checkpoint=(checkpoint, [*study.checkpoints]),
+        stack=(stack, study.activations.stacks),
+        selection=(selection, [*selections(study)]),
+    )
+    return Concept(checkpoint, stack, selection, int(layer), int(number))

@@ -2,9 +2,11 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 import xarray as xr
 
@@ -16,7 +18,6 @@ from schemas.downstream import PRIMARY, Downstream
 from schemas.errors import InputError
 from schemas.study import Study
 
-_MARKS = {"zero-shot": "zs", "untrained": "untrained", "base": "base", "fine-tuned": "ft"}
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -66,80 +67,121 @@ def tables(results: xr.DataTree, study: Study, layout: Layout) -> Iterator[Table
     """Every table that a study's data allow.
 
     Scores of downstream tasks (Tables 1 and 2), sizes of their data (Tables 3 to 5), sizes of the parallel text, CALIGN
-    and COLAP by layer, correlations with scores, and what the stages took (beside Appendix F).
+    and COLAP by layer, and by numbers of concepts (footnote 4), correlations with scores, and what the stages took
+    (beside Appendix F).
     """
     if "scores" in results:
-        yield from _scores(results["scores"].to_dataset(), study)
+        yield from score_tables(results["scores"].to_dataset(), study)
     for name, task in study.downstream.items():
         with suppress(InputError):  # the files are gone
-            yield _data(name, task)
+            yield data_table(name, task)
     yield _text(results["statistics"].to_dataset())
     for measure, labels in (("calign", ("source", "target")), ("colap", ("language_set",))):
         yield _by_layer(results[measure].to_dataset()[measure], study, labels)
+        if len(study.concepts.ks) > 1:
+            yield _by_layer(results[f"sweeps/{measure}_by_k"].to_dataset()[measure], study, labels, ("k",))
     if "correlations" in results:
         yield _correlations(results["correlations"].to_dataset())
     yield _budget(layout)
 
 
-def _scores(scores: xr.Dataset, study: Study) -> Iterator[Table]:
+def score_tables(scores: xr.Dataset, study: Study) -> Iterator[Table]:
+    """Scores of each task: a column for each language (Table 2), or for each of several texts to score on (Table 1)."""
     for task in scores.task.values.tolist():
-        of = scores.sel(task=task, split="test")
-        kind = study.downstream[task].kind
-        primary = PRIMARY[kind]
+        of, primary = scores.sel(task=task), PRIMARY[study.downstream[task].kind]
         held = of[primary].notnull()
         languages = [lang for lang in of.language.values.tolist() if held.sel(language=lang).any()]
-        rows = [("checkpoint", *languages)]
+        splits = [split for split in of.split.values.tolist() if held.sel(split=split).any()]
+        several = len(splits) > 1
+        rows = [("checkpoint", *(("language", *splits) if several else languages))]
         for checkpoint in of.checkpoint.values.tolist():
             if held.sel(checkpoint=checkpoint).any():
-                cells = (of.sel(checkpoint=checkpoint, language=lang) for lang in languages)
-                rows.append((checkpoint, *(_score(cell, primary) for cell in cells)))
+                cells = [
+                    [_score(of.sel(checkpoint=checkpoint, language=lang, split=split), primary) for split in splits]
+                    for lang in languages
+                ]
+                if several:
+                    rows += [(checkpoint, lang, *row) for lang, row in zip(languages, cells, strict=True) if any(row)]
+                else:
+                    rows.append((checkpoint, *chain.from_iterable(cells)))
         what = {"bleu": "BLEU", "f1": "F1 (per cent)", "accuracy": "Accuracy (per cent)"}[primary]
         yield Table(
             f"scores-{task}",
-            f"{what} on the test text of {task} ({of.signature.item()}); ft: tuned on the language, zs: on others",
+            f"{what} on the test text of {task} ({of.signature.item()}); zs: zero-shot, tuned on other languages",
             tuple(rows),
         )
 
 
 def _score(cell: xr.Dataset, primary: str) -> str:
     value = float(cell[primary]) * (1 if primary == "bleu" else 100)
-    state = cell.state.item()
-    mark = f" ({_MARKS[state]})" if state == "zero-shot" else ""
+    mark = " (zs)" if cell.state.item() == "zero-shot" else ""
     return "" if value != value else f"{value:.{2 if primary == 'bleu' and value < 1 else 1}f}{mark}"
 
 
-def _data(name: str, task: Downstream) -> Table:
-    tagging = task.kind == "tagging"
-    rows = [("language", *(split for split in ("train", "dev", "test")), *(("tokens",) if tagging else ()))]
-    found = {split: labelled.read(task.kind, getattr(task, split)) for split in ("train", "dev", "test")}
+def data_table(name: str, task: Downstream) -> Table:
+    """Size of the text of a task, for each language and split (Tables 3 to 5).
+
+    Raises
+    ------
+    InputError
+        A file is gone, or not of its form.
+    """
+    translation = task.kind == "translation"
+    further = ("target tokens", "target types", "left out") if translation else ()
+    found = {split: labelled.read(task.kind, parts) for split, parts in task.splits.items()}
+    rows = [("language", "split", "sentences", "tokens", "types", *further)]
     for part in dict.fromkeys(part for of in found.values() for part in of):
-        counts = [f"{len(of[part]):,}" if part in of else "" for of in found.values()]
-        tokens = sum(len(words) for of in found.values() if part in of for words in of[part].inputs) if tagging else 0
-        rows.append((part, *counts, *((f"{tokens:,}",) if tagging else ())))
-    return Table(f"data-{name}", f"Sentences of {name} ({task.kind})", tuple(rows))
+        for split, of in found.items():
+            if part in of:
+                examples = of[part]
+                counts = [len(examples), *_words(examples.inputs)]
+                counts += [*_words(examples.answers), examples.left_out] if translation else []
+                rows.append((part, split, *(f"{count:,}" for count in counts)))
+    left_out = "; left out: pairs of which a side is empty" if translation else ""
+    return Table(f"data-{name}", f"Text of {name} ({task.kind}), tokens as the files cut them{left_out}", tuple(rows))
+
+
+def _words(sentences: Sequence[str | Sequence[str]]) -> tuple[int, int]:
+    """Tokens and types of sentences, at white space where they are not cut."""
+    counts = Counter(chain.from_iterable(one.split() if isinstance(one, str) else one for one in sentences))
+    return counts.total(), len(counts)
 
 
 def _text(statistics: xr.Dataset) -> Table:
     names = ("sentences", "tokens", "types", "selected_tokens", "selected_types")
-    header = ("language", *(name.replace("_", " ") for name in names))
-    rows = (
-        (lang, *(f"{int(statistics[name].sel(language=lang)):,}" for name in names))
-        for lang in statistics.language.values.tolist()
+    by = statistics.checkpoint.values.tolist()
+    skipped = {name: statistics[f"{name}_tokens"] for name in ("absent", "too_long")}
+    if all((of == of.isel(checkpoint=0)).all() for of in skipped.values()):
+        by = by[:1]  # most often they have one tokenizer
+    of_each = [(name, checkpoint) for checkpoint in by for name in skipped]
+    header = [name.replace("_", " ") for name in ("language", *names)]
+    for name, checkpoint in of_each:
+        what = {"absent": "without a vector", "too_long": "of these too long"}[name]
+        header.append(f"{what} ({checkpoint})" if len(by) > 1 else what)
+    rows = []
+    for lang in statistics.language.values.tolist():
+        counts = [statistics[name].sel(language=lang) for name in names]
+        counts += [skipped[name].sel(checkpoint=checkpoint, language=lang) for name, checkpoint in of_each]
+        rows.append((lang, *(f"{int(count):,}" for count in counts)))
+    caption = (
+        "Parallel text, and what is studied of it; without a vector: dropped by the tokenizer, or in sentences too long"
     )
-    return Table("text", "Parallel text, and what is studied of it", (header, *rows))
+    return Table("text", caption, (tuple(header), *rows))
 
 
-def _by_layer(scores: xr.DataArray, study: Study, labels: Sequence[str]) -> Table:
+def _by_layer(scores: xr.DataArray, study: Study, labels: Sequence[str], by: tuple[str, ...] = ()) -> Table:
     layers = scores.layer.values.tolist()
-    rows = [("languages", "checkpoint", "stack", "state", *map(str, layers))]
-    for cell in (scores * 100).stack(row=("stack", *labels, "checkpoint")).transpose("row", "layer"):
+    rows = [("languages", "checkpoint", "stack", "state", *(name.upper() for name in by), *map(str, layers))]
+    for cell in (scores * 100).stack(row=("stack", *labels, "checkpoint", *by)).transpose("row", "layer"):
         if not cell.isnull().all():
-            stack, *languages, checkpoint = cell.row.item()
+            stack, *given = cell.row.item()
+            languages, checkpoint, point = given[: len(labels)], given[len(labels)], given[len(labels) + 1 :]
             state = study.fine_tuning(checkpoint, *(lang for group in languages for lang in group.split("+")))
             values = ("" if value != value else f"{value:.1f}" for value in cell.values.tolist())
-            rows.append((" → ".join(languages), checkpoint, stack, state, *values))
+            rows.append((" → ".join(languages), checkpoint, stack, state, *map(str, point), *values))
     name = str(scores.name)
-    return Table(name, f"{name.upper()} (per cent of concepts) by layer", tuple(rows))
+    behind = "".join(f" and {name.upper()}" for name in by)
+    return Table("-by-".join((name, *by)), f"{name.upper()} (per cent of concepts) by layer{behind}", tuple(rows))
 
 
 def _correlations(found: xr.Dataset) -> Table:
@@ -155,7 +197,8 @@ def _correlations(found: xr.Dataset) -> Table:
                 rows.append((str(task), str(measure), str(stack), str(layer), *values, *more))
     return Table(
         "correlations",
-        "Rank correlation with the scores of downstream tasks, over checkpoints and languages",
+        "Rank correlation with the scores of downstream tasks, over checkpoints and languages; points of one "
+        "checkpoint are not independent, so that intervals are rather too narrow",
         tuple(rows),
     )
 

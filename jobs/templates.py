@@ -23,7 +23,8 @@ def read(name: str) -> str:
 
 def needed(study: Study) -> list[str]:
     """Files that a study reads, models aside."""
-    return [*study.corpus.files.values(), *(file for task in study.downstream.values() for file in task.files)]
+    tasks = (file for task in study.downstream.values() for file in task.files)
+    return [*study.corpus.files.values(), *tasks, *study.tag_files]
 
 
 def write_template(
@@ -45,4 +46,4 @@ def write_template(
     if missing:
         shown = "".join(f"\n  {file}" for file in missing)
         out.print(f"put its {len(missing)} files there, or change the paths:{shown}", soft_wrap=True, highlight=False)
-    out.print(f"then: colign run {path}", soft_wrap=True, highlight=False)
+    out.print(f"then: colign run {path} --report", soft_wrap=True, highlight=False)

@@ -1,10 +1,11 @@
 """Downstream tasks that checkpoints are tuned for and scored on (Section 3.1): what they are given and how."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from schemas.section import Section
+from schemas.section import ALONE, LISTED, Name, Section
 
 PRIMARY = {"tagging": "f1", "classification": "accuracy", "translation": "bleu"}
 """The score that a kind is known by (Tables 1, 2 and 5 of the paper)."""
@@ -19,6 +20,17 @@ Files = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1
 
 Parts = dict[str, Files]
 """Files by language; of a translation by SOURCE-TARGET, such as de-en."""
+
+
+def _one_or_several(value: Any) -> str:
+    several = isinstance(value, Mapping) and value and all(isinstance(of, Mapping) for of in value.values())
+    return LISTED if several else ALONE
+
+
+Sets = Annotated[
+    Annotated[Parts, Tag(ALONE)] | Annotated[dict[Name, Parts], Tag(LISTED)], Discriminator(_one_or_several)
+]
+"""Files of one text, or of several by name."""
 
 
 class Tuning(Section):
@@ -62,8 +74,8 @@ class Downstream(Section):
     """Text to tune on."""
     dev: Parts = Field(default={})
     """Text by which the best pass over the training text is chosen; without it the last one is kept."""
-    test: Parts = Field(default={})
-    """Text to score on."""
+    test: Sets = Field(default={})
+    """Text to score on; or several by name, each a split of its own: {test11: {de-en: [...]}, test12: {...}}."""
     tuning: Tuning = Tuning()
     """How a checkpoint is tuned."""
     beams: int = Field(default=1, ge=1)
@@ -72,8 +84,12 @@ class Downstream(Section):
     @model_validator(mode="after")
     def _files_of_kind(self) -> Self:
         pairs = self.kind == "translation"
-        for split in ("train", "dev", "test"):
-            for name, files in getattr(self, split).items():
+        if taken := sorted({"train", "dev"} & {*self.tests}):
+            raise ValueError(f"test.{taken[0]}: is another text of the task; choose another name")
+        if empty := [name for name, parts in self.tests.items() if not parts]:
+            raise ValueError(f"test.{empty[0]}: names no file; expected one for each language")
+        for split, parts in self.splits.items():
+            for name, files in parts.items():
                 if pairs and (name.count("-") != 1 or len(files) != 2):
                     raise ValueError(
                         f"{split}.{name}: a translation has SOURCE-TARGET: [source file, target file], such as de-en"
@@ -85,7 +101,19 @@ class Downstream(Section):
     @property
     def files(self) -> list[str]:
         """Every file of the task."""
-        return [file for split in (self.train, self.dev, self.test) for of in split.values() for file in of]
+        return [file for parts in self.splits.values() for of in parts.values() for file in of]
+
+    @property
+    def tests(self) -> dict[str, Parts]:
+        """Every text to score on by the name of its split: `test`, where there is one without a name."""
+        if _one_or_several(self.test) == LISTED:
+            return {str(name): dict(parts) for name, parts in self.test.items()}  # type: ignore[arg-type]
+        return {"test": self.test} if self.test else {}  # type: ignore[dict-item]
+
+    @property
+    def splits(self) -> dict[str, Parts]:
+        """Every text by the name of its split: train, dev, and those to score on."""
+        return {"train": self.train, "dev": self.dev, **self.tests}
 
     def languages(self, part: str) -> tuple[str, ...]:
         """Languages of a part: one, or source and target."""
@@ -93,5 +121,4 @@ class Downstream(Section):
 
     def within(self, split: str, languages: tuple[str, ...]) -> Parts:
         """Parts of a split in some languages."""
-        parts: Parts = getattr(self, split)
-        return {part: files for part, files in parts.items() if {*self.languages(part)} <= {*languages}}
+        return {part: files for part, files in self.splits[split].items() if {*self.languages(part)} <= {*languages}}

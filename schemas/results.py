@@ -21,7 +21,7 @@ def _coordinates(*names: str) -> tuple[Variable, ...]:
         "property": ("string", "what the words of a concept share"),
         "rule": ("string", "when they share it: conceptx or large-scale-lca"),
         "measure": ("string", "calign or colap"),
-        "split": ("string", "part of the task's data that was answered"),
+        "split": ("string", "text of the task that was answered: test, or the name of one of several"),
         "n_best": ("int32", "translations of a type that count"),
         "theta_align": ("float64", "least fraction of a concept's types with a translation (θ_A)"),
         "theta_overlap": ("float64", "least fraction of a concept that each of two languages forms (θ_O)"),
@@ -253,7 +253,13 @@ SCORES = Schema(
     "asked for",
     (
         *_coordinates(*_SCORE_DIMS),
-        Variable("state", _SCORE_DIMS[:3], "string", "base, fine-tuned or zero-shot, as seen from the language"),
+        Variable(
+            "state",
+            _SCORE_DIMS[:3],
+            "string",
+            "base, fine-tuned or zero-shot, as seen from the language",
+            coordinate=True,
+        ),
         Variable("kind", ("task",), "string", "tagging, classification or translation"),
         Variable("signature", ("task",), "string", "tool of the scores, its version and settings"),
         Variable("bleu", _SCORE_DIMS, "float64", "BLEU of the translations, in [0, 100]"),
@@ -263,6 +269,7 @@ SCORES = Schema(
         Variable("accuracy", _SCORE_DIMS, "float64", "texts with the right label, a fraction in [0, 1]"),
         Variable("examples", _SCORE_DIMS, "float64", "sentences that were answered", units="count"),
     ),
+    version=3,
 )
 
 _CORRELATION_DIMS = ("task", "measure", "stack", "layer")
@@ -293,6 +300,7 @@ PROPERTIES_OF_PART = Schema(
         Variable("types", ("layer", "concept"), "int32", "types of the concept", units="count"),
         Variable("tokens", ("layer", "concept"), "int32", "tokens of the concept", units="count"),
     ),
+    version=3,
 )
 
 _PROPERTY_DIMS = ("checkpoint", "stack", "layer", "selection", "property", "rule")

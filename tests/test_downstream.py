@@ -166,8 +166,9 @@ def laid_out(name: str, model: str, folder: Path, terminal: Terminal) -> SmallSt
     values["corpus"]["files"] = {k: v for k, v in values["corpus"]["files"].items() if k not in left_out}
     checkpoints = values["checkpoints"].items()
     values["checkpoints"] = {k: v for k, v in checkpoints if not left_out & {*v.get("tuned_on", ())}}
-    for split in ("train", "dev", "test"):
-        parts = next(iter(values["downstream"].values()))[split]
+    (task,) = values["downstream"].values()
+    named = task["test"] if task["kind"] == "translation" else {"test": task["test"]}
+    for parts in (task["train"], task["dev"], *named.values()):
         for part in [part for part in parts if left_out & {*part.split("-")}]:
             del parts[part]
     for lang, path in values["corpus"]["files"].items():
@@ -176,18 +177,17 @@ def laid_out(name: str, model: str, folder: Path, terminal: Terminal) -> SmallSt
             SENTENCES[lang] if lang in SENTENCES else [line[::-1] for line in SENTENCES["de" if lang == "es" else "fr"]]
         )
         (folder / path).write_text("\n".join(lines) + "\n")
-    (task,) = values["downstream"].values()
     kinds = {"tagging": small_tasks.tagging, "classification": small_tasks.classification}
     made = kinds.get(task["kind"], small_tasks.translation)(folder / "data", count=16)
-    for split in ("train", "dev", "test"):
-        (content,) = {str(files) for files in list(made[split].values())[:1]}
-        for part in task[split]:
-            task[split][part] = yaml.safe_load(content) if task["kind"] == "translation" else content
+    for split, parts in {"train": task["train"], "dev": task["dev"], **named}.items():
+        content = next(iter(made["test" if split in named else split].values()))
+        parts.update(dict.fromkeys(parts, content))
     task["tuning"] |= {"epochs": 1, "batch": 8, "max_subwords": 12}
     for checkpoint in values["checkpoints"].values():
         checkpoint["model"] = model
     values["activations"] |= {"layers": [2], "shard_tokens": 256, "chunk_tokens": 16}
     values["concepts"] = {"k": [3, 4], "max_iterations": 4}
+    values["uncertainty"] = {"draws": 2}
     values["selection"] = {"min_count": 2, "max_count": 4}
     study = SmallStudy(folder / "s", model)
     study.values = values
@@ -205,14 +205,17 @@ def laid_out(name: str, model: str, folder: Path, terminal: Terminal) -> SmallSt
 def test_template__runs_reduced(name: str, models: dict[str, str], tmp_path: Path, terminal: Terminal) -> None:
     model = models[{"mbert-ner": "bert", "xlmr-sst2": "xlmr", "mt5-ted": "mt5"}[name]]
     study = laid_out(name, model, tmp_path, terminal)
-    terminal("run", study.file)
+    terminal("run", study.file, "--report")
     tree = opened(study)
     calign = tree["calign"].to_dataset()
     assert calign.checkpoint.values.tolist()[:2] == ["untrained", "base"]
     assert tree["sweeps/calign_by_k"].k.values.tolist() == [3, 4]
-    states = {*tree["scores"].to_dataset().state.values.ravel().tolist()}
-    assert {"untrained", "base", "fine-tuned"} <= states
-    assert ("zero-shot" in states) == (name != "xlmr-sst2")
+    scores = tree["scores"].to_dataset()
+    assert {"untrained", "base", "fine-tuned", "zero-shot"} <= {*scores.coords["state"].values.ravel().tolist()}
+    assert scores.split.values.tolist() == (["test11", "test12", "test13", "test14"] if name == "mt5-ted" else ["test"])
+    drawn = {path.stem for path in (study.directory / "report" / "figures").glob("*.pdf")}
+    assert {"calign", "colap", "overview", "sweeps-de-en", "k-de-en", "calign-uncertainty"} <= drawn
+    assert ("properties-ner" in drawn) == (name == "mbert-ner")
     assert {*calign["stack"].values.tolist()} >= (
         {"encoder", "decoder", "encoder-decoder"} if name == "mt5-ted" else {"encoder"}
     )
@@ -221,5 +224,6 @@ def test_template__runs_reduced(name: str, models: dict[str, str], tmp_path: Pat
 def test_template__names_what_is_missing(tmp_path: Path, terminal: Terminal) -> None:
     said = terminal("template", "xlmr-sst2", tmp_path)
     assert "put its 11 files there" in said
+    assert f"colign run {tmp_path / 'xlmr-sst2.yaml'} --report" in said
     assert str(tmp_path / "sst2" / "de.train.tsv") in said
     assert "is there already" in terminal("template", "xlmr-sst2", tmp_path, code=2)

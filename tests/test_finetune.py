@@ -94,6 +94,21 @@ def test_tuning__stopped_in_a_pass_goes_on_behind_the_last_whole_one(bert: str, 
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
 
 
+def test_tuning__keeps_an_earlier_pass_that_is_better(bert: str, tmp_path: Path) -> None:
+    """Of a development text that contradicts the training text, the first pass does best and the last worst."""
+    values = small_tasks.tagging(tmp_path / "data")
+    for dev in map(Path, values["dev"].values()):
+        dev.write_text(dev.read_text().replace("\tO", "\t?").replace("\tB-LOC", "\tO").replace("\t?", "\tB-LOC"))
+    both = ["de", "en"]
+    downstream.tune(task_of(values), bert, both, str(tmp_path / "best"))
+    downstream.tune(task_of({**values, "dev": {}}), bert, both, str(tmp_path / "last"))
+    best, last = (
+        [row["f1"] for row in downstream.evaluate(task_of(values), str(tmp_path / name), ["dev"])]
+        for name in ("best", "last")
+    )
+    assert max(last) < 0.1 < min(best)
+
+
 def without_dropout(model: str, folder: Path) -> str:
     """A copy of a model that drops nothing by chance."""
     shutil.copytree(model, folder)
@@ -204,7 +219,21 @@ def test_commands(bert: str, tmp_path: Path, terminal: Terminal) -> None:
     found = terminal.json("evaluate", file, tmp_path / "tuned", "--split", "dev", "--split", "test")
     assert {row["split"] for row in found["scores"]} == {"dev", "test"}
     assert found["scores"][0]["f1"] > 0.9
-    assert "expected train, dev or test" in terminal("evaluate", file, bert, "--split", "tset", code=2)
+    assert "--split tset: expected train, dev, test" in terminal("evaluate", file, bert, "--split", "tset", code=2)
+
+
+def test_test_texts__are_splits_of_their_own(bert: str, tmp_path: Path) -> None:
+    values = small_tasks.tagging(tmp_path / "data", languages=("de", "en"), count=8)
+    values["test"] = {"old": {"de": values["test"]["de"]}, "new": values["dev"]}
+    found = [(row["split"], row["language"]) for row in downstream.evaluate(task_of(values), bert)]
+    assert found == [("old", "de"), ("new", "de"), ("new", "en")]
+    for name, parts, message in (
+        ("dev", values["dev"], "test.dev: is another text of the task"),
+        ("empty", {}, "test.empty: names no file"),
+        ("two", {"de": ["a", "b"]}, "two.de: tagging has one file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            task_of({**values, "test": {name: parts}})
 
 
 def test_pretrain(tmp_path: Path, terminal: Terminal) -> None:

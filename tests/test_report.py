@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from matplotlib.text import Text
 
 from engine import results
 from jobs import overview
 from jobs.claims import claims
-from jobs.clouds import Cloud, cloud_figure, families
+from jobs.clouds import Cloud, cloud_figure, families, letters, without_font
 from jobs.files import load_study
-from jobs.panels import sweep_figure
+from jobs.panels import NUMBERS, properties_figure, sweep_figure
 from jobs.show import aligned_pairs
-from jobs.tables import Table
+from jobs.tables import Table, data_table, score_tables
+from schemas.downstream import Downstream
 from tests import small_tasks
 from tests.small_study import SmallStudy, Terminal, call
 
@@ -43,11 +45,13 @@ def reported(bert: str, tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
     study.set("properties", {"tags": {"pos": {"en": str(tags)}}})
     study.set("uncertainty", {"draws": 2})
     study.set("activations.layers", [0, 2])
+    study.set("concepts.k", [3, 4])
     study.set("metrics", {"min_types": 0, "theta_align": 0.2, "max_size_gap": 1.0})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jobs.run.write_figures", lambda *_: None)
         assert call(patch, "run", study.file) == 0
-        assert call(patch, "report", study.file, "--cloud", "base/encoder/en/2/0") == 0
+        clouds = "--cloud", "base/encoder/en/2/0", "--cloud", "base/encoder/de/2/1=base/encoder/en/2/0"
+        assert call(patch, "report", study.file, *clouds) == 0
     return study
 
 
@@ -60,12 +64,17 @@ def test_report__writes_all_that_the_study_allows(reported: SmallStudy) -> None:
     folder = reported.directory / "report"
     files = [path for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
-    drawn = "calign", "colap", "calign-ner", "sweeps-de-en", "calign-uncertainty", "colap-uncertainty", "properties"
-    for figure in ("overview", *drawn, "cloud-base-encoder-en-2-0"):
+    drawn = "calign", "colap", "calign-ner", "sweeps-de-en", "calign-uncertainty", "colap-uncertainty", "properties-ner"
+    clouds = "cloud-base-encoder-en-2-0", "cloud-base-encoder-de-2-1=base-encoder-en-2-0"
+    for figure in ("overview", *drawn, "k-de-en", *clouds):
         assert {f"{figure}.pdf", f"{figure}.png"} <= names
-    for table in ("scores-ner", "data-ner", "text", "calign", "colap", "budget"):
+    for table in ("scores-ner", "data-ner", "text", "calign", "calign-by-k", "colap", "colap-by-k", "budget"):
         assert {f"{table}.md", f"{table}.csv", f"{table}.tex"} <= names
     assert any(name.startswith("clouds-aligned-de-en-") for name in names)
+    assert any(name.startswith("clouds-overlapping-") for name in names)
+    tree = results.load(str(reported.directory / "results.zarr"))
+    shares = tree["colap"].to_dataset().colap.sel(checkpoint="other", stack="encoder", layer=2)
+    assert {f"clouds-overlapping-{name}.png" for name in shares.language_set.values[shares.values > 0]} <= names
     page = (folder / "report.md").read_text()
     assert page.count("![") * 2 == sum(name.endswith((".png", ".pdf")) for name in names)
     assert page.count("**agrees**") + page.count("**does not agree**") + page.count("**cannot be told**") == 8
@@ -89,6 +98,38 @@ def test_sweeps__show_intervals_and_nulls_at_every_threshold(reported: SmallStud
     band, null = (one.get_paths()[0].vertices[:, 1] for one in figure.axes[1].collections)
     assert {*band.round(9)} == {*(100 * drawn[["low", "high"]].sel(layer=2).to_array()).values.ravel().round(9)}
     assert null.max() == 100 * drawn.null_types_high.max()
+
+
+def test_sweeps__show_numbers_of_concepts(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    tree = results.load(layout.results)
+    figure = sweep_figure(tree, study, "base", "encoder", ("de", "en"), NUMBERS)
+    of = {"checkpoint": "base", "stack": "encoder", "layer": 2}
+    expected = (
+        tree["sweeps/calign_by_k"].to_dataset().calign.sel(of | {"source": "de", "target": "en"}),
+        tree["sweeps/colap_by_k"].to_dataset().colap.sel(of | {"language_set": "de+en"}),
+    )
+    for axes, scores in zip(figure.axes, expected, strict=True):
+        [line] = (line for line in axes.lines if line.get_label() == "2")
+        assert [*line.get_xdata()] == [3, 4]
+        np.testing.assert_allclose(line.get_ydata(), 100 * scores.values)
+
+
+def test_properties__show_counts_by_layer(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    tree = results.load(layout.results)
+    figure = properties_figure(tree, study, "ner", "encoder")
+    found = tree["properties"].to_dataset().concepts.sel(rule="conceptx", stack="encoder", checkpoint="ner")
+    selections = found.selection.values.tolist()
+    for axes, selection in zip(figure.axes, selections, strict=False):
+        assert axes.get_title() == selection
+        for line in axes.lines:
+            of = found.sel(selection=selection, property=str(line.get_label()))
+            np.testing.assert_array_equal(line.get_ydata(), of.values)
+    assert {line.get_label() for line in figure.axes[0].lines} == {"suffix", "prefix", "ngram", "casing", "tagged"}
+    marks = [line.get_marker() for line in figure.axes[0].lines]
+    assert len({*marks}) == len(marks)  # told apart without colour
+    assert figure.get_figwidth() <= 6.9
 
 
 def test_overview__shows_a_concept_of_most_languages(reported: SmallStudy) -> None:
@@ -164,7 +205,53 @@ def test_tables__hold_the_results(reported: SmallStudy) -> None:
     assert rows[1][3].endswith("(zs)")
     assert rows[2][1].endswith("(zs)")
     _, *rows = csv.reader(io.StringIO((tables / "data-ner.csv").read_text()))
-    assert rows[0][:4] == ["de", "16", "30", "30"]
+    assert [row[:3] for row in rows[:3]] == [["de", "train", "16"], ["de", "dev", "30"], ["de", "test", "30"]]
+    text = [line.split("\t") for line in (reported.folder.parent / "data" / "de.dev").read_text().splitlines() if line]
+    assert rows[1][3:] == [str(len(text)), str(len({word for word, _ in text}))]
+    _, *rows = csv.reader(io.StringIO((tables / "calign-by-k.csv").read_text()))
+    by_k = tree["sweeps/calign_by_k"].to_dataset().calign * 100
+    for languages, checkpoint, stack, _, k, *values in rows:
+        source, target = languages.split(" → ")
+        expected = by_k.sel(source=source, target=target, checkpoint=checkpoint, stack=stack, k=int(k))
+        assert [float(v) for v in values] == pytest.approx(expected.values.tolist(), abs=0.051)
+    header, *rows = csv.reader(io.StringIO((tables / "text.csv").read_text()))
+    assert header[-2:] == ["without a vector", "of these too long"]
+    statistics = tree["statistics"].to_dataset().sel(checkpoint="base")
+    for language, *_, absent, too_long in rows:
+        of = statistics.sel(language=language)
+        assert [int(absent), int(too_long)] == [int(of.absent_tokens), int(of.too_long_tokens)]
+
+
+def test_data_table__of_translations_and_texts(tmp_path: Path) -> None:
+    values = small_tasks.translation(tmp_path / "ted", count=4)
+    source, target = (Path(path) for path in values["dev"]["de-en"])
+    source.write_text("a b a\n\nc\n")
+    target.write_text("x y\nz\nx\n")
+    values["test"] = {"test11": values["dev"], "test12": values["test"]}
+    header, train, *rows = data_table("ted", Downstream.model_validate(values)).rows
+    assert header[2:] == ("sentences", "tokens", "types", "target tokens", "target types", "left out")
+    assert train[:3] == ("de-en", "train", "4")
+    assert rows[0] == ("de-en", "dev", "2", "4", "3", "3", "2", "1")
+    assert rows[1] == ("de-en", "test11", *rows[0][2:])
+    assert [row[1] for row in rows] == ["dev", "test11", "test12"]
+    values = small_tasks.classification(tmp_path / "sst2", count=4)
+    Path(values["dev"]["en"]).write_text("sentence\tlabel\na b a\tlate\n")
+    _, _, dev, _ = data_table("sst2", Downstream.model_validate(values)).rows
+    assert dev == ("en", "dev", "1", "3", "2")
+
+
+def test_scores__of_several_test_texts_are_columns(reported: SmallStudy) -> None:
+    study, _ = load_study(str(reported.file))
+    tree = results.load(str(reported.directory / "results.zarr"))
+    scores = tree["scores"].to_dataset()
+    second = scores.assign(f1=scores.f1 / 2).assign_coords(split=["new"])
+    [table] = score_tables(xr.concat([scores, second], "split", data_vars="minimal"), study)
+    header, *rows = table.rows
+    assert header == ("checkpoint", "language", "test", "new")
+    for checkpoint, language, *cells in rows:
+        f1 = float(scores.f1.sel(checkpoint=checkpoint, task="ner", language=language, split="test")) * 100
+        assert [cell.split()[0] for cell in cells] == [f"{f1:.1f}", f"{f1 / 2:.1f}"]
+        assert ("(zs)" in cells[0]) == ((checkpoint, language) in {("ner", "fr"), ("other", "de")})
 
 
 def test_table__is_escaped_in_each_form() -> None:
@@ -218,7 +305,7 @@ def test_claims__judge_by_their_criteria(reported: SmallStudy) -> None:
 def test_clouds__shape_arabic_and_find_fonts(tmp_path: Path) -> None:
     words = {"القط": 5, "البيت": 3, "cat": 4, "$5": 1}
     cloud = Cloud("mixed", words, {"القط": "ar", "البيت": "ar", "cat": "en", "$5": "en"})
-    assert families([cloud]) == ["DejaVu Sans"]
+    assert families(letters(words)) == (["DejaVu Sans"], frozenset())
     figure = cloud_figure([cloud, cloud], "title")
     drawn = {text.get_text(): text for text in figure.axes[0].texts}
     assert set(drawn) == {"القط", "البيت", "cat", r"\$5"}
@@ -228,6 +315,39 @@ def test_clouds__shape_arabic_and_find_fonts(tmp_path: Path) -> None:
     # shaped: joined letters are narrower than letters one by one
     alone, joined = (figure.text(0, 0, text) for text in ("ا ل ق ط".replace(" ", "\u200c"), "القط"))
     assert joined.get_window_extent().width < alone.get_window_extent().width
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_clouds__titles_lie_apart_and_words_can_be_read(count: int) -> None:
+    words = {f"Donaudampfschifffahrtsgesellschaft{number}": 90 - number for number in range(60)}
+    cloud = Cloud("de: 60 types", words, dict.fromkeys(words, "de"))
+    figure = cloud_figure([cloud] * count, "a title")
+    FigureCanvasAgg(figure).draw()
+    (title,) = (text for text in figure.texts if text.get_text() == "a title")
+    assert no_overlap([title, *(axes.title for axes in figure.axes if axes.get_title())])
+    for axes in figure.axes[:count]:
+        sizes = [text.get_fontsize() for text in axes.texts]
+        assert min(sizes) >= 5
+        assert 5 < len(sizes) < 40  # the most frequent ones, as many as there is room for
+        assert axes.texts[0].get_text().endswith("chaft0")
+        box = axes.get_window_extent()
+        extents = [text.get_window_extent() for text in axes.texts]
+        assert all(box.x0 <= one.x0 and one.x1 <= box.x1 and box.y0 <= one.y0 + 1 for one in extents)
+
+
+def test_clouds__letters_without_a_font_are_named(
+    reported: SmallStudy, terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = cloud_figure([Cloud("\U0001f9ff\uf8ff", {"cat": 1}, {"cat": "en"})])
+    assert without_font(figure) >= {"\uf8ff"}  # of nobody: for private use
+    labels = reported.folder / "labels.tsv"
+    labels.write_text("checkpoint\tstack\tselection\tlayer\tconcept\tlabel\nbase\tencoder\ten\t2\t0\t\uf8ff\n")
+    terminal("label", reported.file, "--import", labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.report.figures", lambda *_: [])
+        elsewhere = "--to", reported.folder / "other"
+        assert call(patch, "report", reported.file, "--cloud", "base/encoder/en/2/0", *elsewhere) == 0
+    assert "drawn as boxes, since no installed font has them: \uf8ff (1 in all)" in capsys.readouterr().err
 
 
 def no_overlap(texts: list[Text]) -> bool:
