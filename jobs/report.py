@@ -95,8 +95,8 @@ def write_report(
     if boxes:
         some = "".join(sorted(boxes)[:20])
         err.print(
-            f"warning: drawn as boxes, since no installed font has them: {some} ({len(boxes)} in all); install a font of "
-            "their script, such as one of Noto's, and write the report again",
+            f"warning: drawn as boxes, since no installed font has them: {some} ({len(boxes)} in all); install a "
+            "font of their script, such as one of Noto's, and write the report again",
             soft_wrap=True,
             highlight=False,
         )
