@@ -21,7 +21,7 @@ from engine.flat import flat
 from engine.kernels.fractions import at_least
 from engine.lexicon import distinct, fold
 from engine.text import some_sentences
-from jobs import label
+from jobs import label_files
 from jobs.layout import Layout
 from jobs.selections import concepts_name, languages_of, selections, target_groups
 from schemas.concepts import CONCEPTS
@@ -125,12 +125,12 @@ def _packs(study: Study, layout: Layout, tree: xr.DataTree) -> Iterator[Pack]:
     for source, target in study.directions:
         forms = [words[concepts_name(study, *both)]["forms"] for both in ((source, target), (target, source))]
         yield ("dictionary", f"{source}-{target}"), _dictionary(study, layout, source, target, *forms)
-    labels = label.read(layout)
+    labels = label_files.read(layout)
     for checkpoint, stack, name in product(study.checkpoints, study.activations.stacks, selections(study)):
         for layer, values in _concepts(study, layout, checkpoint, stack, name):
             of_stack = layers.setdefault(checkpoint, {}).setdefault(stack, [])
             of_stack += [] if layer in of_stack else [layer]
-            called = label.called(labels, checkpoint, stack, name, layer)
+            called = label_files.called(labels, checkpoint, stack, name, layer)
             yield ("concepts", checkpoint, stack, numbers[name], str(layer)), values | {"labels": called}
     for checkpoint, both, (source, target) in product(study.checkpoints, study.alignment_stacks, study.directions):
         counts = store.load(layout.aligned_types(checkpoint, both, k, source, target), ALIGNED_TYPES)

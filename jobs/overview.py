@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine import colap, store
 from engine.concepts import chosen_concepts, chosen_runs
 from engine.flat import flat
-from jobs import label
+from jobs import label_files
 from jobs.clouds import Cloud, cloud_style, fill, frame
 from jobs.figures import COLOURS, PAGE_WIDTH
 from jobs.layout import Layout
@@ -118,7 +118,7 @@ def shared_concept(
         for at in np.argsort(-best[:, chosen], kind="stable")[: _LANGUAGES - 1].tolist()
         if best[at, chosen]
     ]
-    known = label.read(layout)
+    known = label_files.read(layout)
     clouds = []
     for language, name, concept in found:
         path = layout.concepts(checkpoint, stack, name)
@@ -126,7 +126,7 @@ def shared_concept(
         with store.undamaged(path):
             of_layer = chosen_concepts(concepts, k)[concepts.layer.values.tolist().index(layer)]
             words = by_count(concepts.word.values[of_layer == concept])
-        called = label.called(known, checkpoint, stack, name, layer).get(concept, f"{len(words)} types")
+        called = label_files.called(known, checkpoint, stack, name, layer).get(concept, f"{len(words)} types")
         clouds.append(Cloud.ranked(f"{language}: {called}", words, language))
     return layer, clouds
 

@@ -16,14 +16,14 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from engine import colap, paths, results, store
 from engine.concepts import chosen_concepts
-from jobs import files, label
+from jobs import files, label_files
 from jobs.arguments import Json, Out, StudyPath
 from jobs.claims import Claim, claims
 from jobs.clouds import Cloud, cloud_figure, without_font
 from jobs.derive import are_current
 from jobs.explore import write_explorer
 from jobs.figures import STYLE, calign_figure, colap_figure
-from jobs.label import Concept
+from jobs.label_files import Concept
 from jobs.layout import Layout
 from jobs.overview import before_and_after, overview_figure
 from jobs.panels import NUMBERS, properties_figure, sweep_figure, uncertainty_figure
@@ -176,7 +176,7 @@ def _clouds(
     scores: xr.DataArray, study: Study, layout: Layout, checkpoint: str, stack: str, behind: str
 ) -> Iterator[Drawn]:
     """Aligned pairs of the lowest and highest layer (Figures 3, 14 to 20), and overlapping concepts (6, 26 to 29)."""
-    labels = label.read(layout)
+    labels = label_files.read(layout)
     for source, target in study.pairs:
         of_pair = scores.sel(checkpoint=checkpoint, stack=stack, source=source, target=target)
         layers = [int(layer) for layer in scores.layer.values[of_pair.notnull().values]]
@@ -187,7 +187,7 @@ def _clouds(
                     target, source, pair.target_words, pair.target_concept
                 )  # fmt: skip
                 for language, other, words, concept in of:
-                    named = label.called(labels, checkpoint, stack, concepts_name(study, language, other), layer)
+                    named = label_files.called(labels, checkpoint, stack, concepts_name(study, language, other), layer)
                     title = f"{language}: {named.get(concept, f'{len(words)} types')}"
                     clouds.append(Cloud.ranked(title, words, language))
             if clouds:
@@ -233,7 +233,7 @@ def _cloud(study: Study, layout: Layout, concept: Concept) -> Cloud:
     shares = Counter(names[language] for language in languages)
     title = ", ".join(f"{name} {count / len(rows):.0%}" for name, count in shares.most_common())
     of = concept.checkpoint, concept.stack, concept.selection, concept.layer
-    called = label.called(label.read(layout), *of)
+    called = label_files.called(label_files.read(layout), *of)
     if concept.concept in called:
         title = f"{called[concept.concept]} ({title})"
     return Cloud(title, Counter(words), {word: names[of] for word, of in zip(words, languages, strict=True)})

@@ -329,6 +329,11 @@ LABELS = Schema(
         Variable("model", ("labelled",), "string", "who called it so: a language model, or the file it was read from"),
         Variable("date", ("labelled",), "string", "when (ISO 8601, UTC)"),
         Variable("concepts", ("labelled",), "string", "hash of what made the concepts: labels of others are not shown"),
-        Variable("prompt_sha256", ("labelled",), "string", "hash of model and prompt; empty where there was none"),
+        Variable(
+            "prompt_sha256",
+            ("labelled",),
+            "string",
+            "hash of model and prompt, as asked alone; empty where there was none",
+        ),
     ),
 )
