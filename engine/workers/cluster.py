@@ -34,7 +34,7 @@ _LOGGERS = ("engine", "jobs")
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
-_TOGETHER = 4
+TOGETHER = 4
 """Groups of keys at one place that are a step where their order is free: as many fewer results travel."""
 
 Group = tuple[Key, ...]
@@ -313,9 +313,9 @@ def _steps(groups: Sequence[Group], places: Mapping[Group, str]) -> list[Step]:
     for number, group in enumerate(groups):
         of_place.setdefault((group[0].part, places.get(group, number)), []).append(group)
     cut = [
-        (group[0][0].part, start, tuple(group[start : start + _TOGETHER]))
+        (group[0][0].part, start, tuple(group[start : start + TOGETHER]))
         for group in of_place.values()
-        for start in range(0, len(group), _TOGETHER)
+        for start in range(0, len(group), TOGETHER)
     ]
     order = {part: number for number, part in enumerate(dict.fromkeys(group[0].part for group in groups))}
     cut.sort(key=lambda one: (order[one[0]], one[1]))  # first some of every place, then the next; the sort is stable

@@ -5,8 +5,8 @@
 
 Stages, tasks, sizes and their grouping are those of the engine (`jobs.stages`, `jobs.vectors.groups`,
 `jobs.linking.rows`); only seconds are assumed. Workers take tasks in the order of their keys as they come free, no
-faster than the driver hands them out; a pass of K-means ends when all that tasks give is added up in one process. A
-study is that of `tests.benchmarks.planning`: 100 languages, all paired with one, 13 layers of a 12 x 384 encoder.
+faster than the driver hands them out; a pass of K-means, of which parts on one worker go together, ends when all that
+tasks give is added up in one process. A study is that of `tests.benchmarks.planning`: 100 languages, all paired with one, 13 layers of a 12 x 384 encoder.
 
 --check measures the rates in a run of half a text with one worker, predicts the whole text with one and with two, runs
 both, and prints the error of every stage.
@@ -28,7 +28,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from engine import concepts
-from engine.workers.cluster import ClusterWorkers
+from engine.workers.cluster import TOGETHER, ClusterWorkers
 from engine.workers.protocol import group_size
 from jobs import files, linking, stages
 from jobs.layout import Layout
@@ -163,8 +163,11 @@ def _concepts(context: Context, stage: Stage, workers: int, rates: Rates) -> flo
         plan = concepts.together(clustering, runs, context.memory // 2 * workers)
         tokens = clustering.stops[-1]
         parts = -(-tokens // clustering.shard_tokens)
-        tasks_of_layer = -(-parts // group_size(parts))
-        tasks, rows = plan.layers * tasks_of_layer, tokens / tasks_of_layer
+        steps = groups_of_layer = -(-parts // group_size(parts))
+        if plan.keep:  # what lies on one worker goes in steps of some groups
+            each = -(-groups_of_layer // workers)
+            steps = -(-groups_of_layer // each) * -(-each // TOGETHER)
+        tasks, rows = plan.layers * steps, tokens / steps
         busy = min(workers, tasks)
         products = rows * 2 * clustering.hidden * k * rates.compared / rates.products
         reading = rows * clustering.hidden * clustering.itemsize / min(rates.local, rates.store / busy)
