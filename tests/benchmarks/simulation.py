@@ -6,7 +6,8 @@
 Stages, tasks, sizes and their grouping are those of the engine (`jobs.stages`, `jobs.vectors.groups`,
 `jobs.linking.rows`); only seconds are assumed. Workers take tasks in the order of their keys as they come free, no
 faster than the driver hands them out; a pass of K-means, of which parts on one worker go together, ends when all that
-tasks give is added up in one process. A study is that of `tests.benchmarks.planning`: 100 languages, all paired with one, 13 layers of a 12 x 384 encoder.
+tasks give is added up in one process. A study is that of `tests.benchmarks.planning`: 100 languages, all paired with
+one, 13 layers of a 12 x 384 encoder.
 
 --check measures the rates in a run of half a text with one worker, predicts the whole text with one and with two, runs
 both, and prints the error of every stage.
