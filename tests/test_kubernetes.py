@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import dask
+import distributed
 import pytest
 import yaml
 from distributed import Status
@@ -20,6 +22,7 @@ from jobs import files
 from tests import crash
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, call
+from tests.test_tls import certified
 
 operator = pytest.importorskip("dask_kubernetes.operator", reason="pip install dask-kubernetes jsonschema")
 jsonschema = pytest.importorskip("jsonschema", reason="pip install dask-kubernetes jsonschema")
@@ -60,6 +63,19 @@ def load(name: str) -> Any:
     return yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text())
 
 
+def with_tls() -> tuple[dict[str, Any], dict[str, str]]:
+    """The cluster as kustomize makes it, and the environment of its pods."""
+    jsonpatch = pytest.importorskip("jsonpatch", reason="pip install jsonpatch")
+    made = load("kustomization")
+    [patch], [settings] = made["patches"], made["configMapGenerator"]
+    assert patch["target"] == {"kind": load("cluster")["kind"], "name": load("cluster")["metadata"]["name"]}
+    cluster = jsonpatch.apply_patch(load("cluster"), yaml.safe_load(patch["patch"]))
+    for pod in pods(cluster).values():
+        [container] = pod["containers"]
+        assert container["envFrom"] == [{"configMapRef": {"name": settings["name"]}}]
+    return cluster, dict(line.split("=") for line in settings["literals"])
+
+
 def pods(resource: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Specifications of the pods of a resource, by what they are."""
     cluster = resource if resource["kind"] == "DaskCluster" else resource["spec"]["cluster"]
@@ -96,6 +112,22 @@ def test_manifest__its_parts_fit_together(name: str) -> None:
         assert runner["restartPolicy"] == "Never"
         assert runner["initContainers"][0]["args"][-1] == f"tcp://{cluster}-scheduler:8786"
         assert spec == load("cluster")["spec"]
+
+
+def test_manifest__of_tls_is_what_the_operator_takes() -> None:
+    cluster, environment = with_tls()
+    assert problems(cluster) == []
+    for pod in pods(cluster).values():
+        [mount] = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["mountPath"] == "/tls"]
+        assert [one["secret"] for one in pod["volumes"] if one["name"] == mount["name"]] == [
+            {"secretName": "colign-tls"}
+        ]
+    with dask.config.set(dask.config.merge(dask.config.config, dask.config.collect_env(environment))):
+        security = distributed.Security()
+    assert security.require_encryption
+    for role in ("scheduler", "worker", "client"):
+        keys = security.get_tls_config_for_role(role)
+        assert (keys["ca_file"], keys["cert"], keys["key"]) == ("/tls/ca.crt", "/tls/tls.crt", "/tls/tls.key")
 
 
 def test_manifest__volume_is_what_kubernetes_takes() -> None:
@@ -149,8 +181,9 @@ def running() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["tcp", "tls"])
 def test_job__its_commands_run_as_processes_equal_this_process(
-    running: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    protocol: str, running: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = SmallStudy(tmp_path / "data", save_bert(tmp_path / "model", positions=64))
     monkeypatch.setattr("jobs.run.write_figures", lambda *_: None)
@@ -170,14 +203,28 @@ def test_job__its_commands_run_as_processes_equal_this_process(
         return running[-1]
 
     of = pods(load("job"))
+    if protocol == "tls":
+        secret = certified(tmp_path / "tls")
+        cluster, environment = with_tls()
+        of |= pods(cluster)
+        names = {"ca.crt": "ca.pem", "tls.crt": "cert.pem", "tls.key": "key.pem"}
+        assert {*secret.values()} == {True, *(str(tmp_path / "tls" / name) for name in names.values())}
+        for name, value in environment.items():
+            told[name] = str(tmp_path / "tls" / names[Path(value).name]) if "/" in value else value
     start(of["scheduler"]["containers"][0]["args"], *ports["scheduler"])
     while not address.exists():
         assert running[0].poll() is None
     found = json.loads(address.read_text())
-    told["DASK_SCHEDULER_ADDRESS"] = f"tcp://127.0.0.1:{found['address'].rpartition(':')[2]}"
+    assert found["address"].startswith(f"{protocol}://")
+    there = f"{protocol}://127.0.0.1:{found['address'].rpartition(':')[2]}"
+    told["DASK_SCHEDULER_ADDRESS"] = f"tcp{there[3:]}"  # as the operator tells workers, TLS or not
     health = urllib.request.urlopen(f"http://127.0.0.1:{found['services']['dashboard']}/health")
     assert health.status == 200, "the probes of the pod"
-    start(of["worker"]["containers"][0]["args"], "--dashboard-address", "127.0.0.1:0")
+    worker = [
+        there if part == "tls://colign-scheduler:8786" else part for part in of["worker"]["containers"][0]["args"]
+    ]
+    start(worker, "--dashboard-address", "127.0.0.1:0")
+    told["DASK_SCHEDULER_ADDRESS"] = there
     waiting = of["runner"]["initContainers"][0]["args"]
     assert start([*waiting[:-1], told["DASK_SCHEDULER_ADDRESS"]]).wait(timeout=300) == 0
     assert start(of["runner"]["containers"][0]["args"], "--out", str(tmp_path / "there")).wait(timeout=300) == 0
