@@ -1,7 +1,7 @@
 """Results of a study, from what its stages have stored."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -107,11 +107,14 @@ def counted(study: Study, layout: Layout, ks: Sequence[int]) -> tuple[list[resul
 def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str, k: int) -> Iterator[results.Part]:
     """Counts of every direction, and of each language of several pairs towards all its targets together."""
     made: dict[tuple[str, str], xr.Dataset] = {}
+
+    @cache  # each is the reverse of another
+    def held(side: str, source: str, target: str) -> xr.Dataset:
+        return store.load(layout.aligned_types(checkpoint, side, k, source, target), ALIGNED_TYPES)
+
     for source, target in study.directions:
-        counts, reverse = (
-            store.load(layout.aligned_types(checkpoint, side, k, *direction), ALIGNED_TYPES)
-            for side, *direction in ((stack, source, target), ("-".join(reversed(stack.split("-"))), target, source))
-        )
+        counts = held(stack, source, target)
+        reverse = held("-".join(reversed(stack.split("-"))), target, source)
         both = calign.with_reverse(counts, reverse)
         both.encoding = counts.encoding
         made[source, target] = both
