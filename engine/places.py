@@ -61,6 +61,10 @@ class _Folder(LocalStore):
         else:
             await super().set(key, value)
 
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if not os.path.exists(self.root / key):  # as the group is for each of its arrays
+            await super().set_if_not_exists(key, value)
+
 
 def group_at(path: str, mode: Literal["r", "r+", "a"]) -> LocalStore | str:
     """Where a group lies, in the form in which zarr opens it fastest; only mode `a` makes folders."""
