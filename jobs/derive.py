@@ -161,9 +161,11 @@ def _described(study: Study, layout: Layout) -> xr.Dataset:
 def _as_stored(part: xr.Dataset, **point: float) -> dict[str, NDArray[np.float64]]:
     """Variables (layer) of a part, or those along a threshold, at a value of it and without it in their names."""
     behind = "".join(f"_by_{name}" for name in point)
-    at = part.sel(point)
+    at = {name: part.variables[name].values.tolist().index(value) for name, value in point.items()}
     return {
-        str(name).removesuffix(behind): values.values for name, values in at.data_vars.items() if behind in str(name)
+        name.removesuffix(behind): part.variables[name].isel(at, missing_dims="ignore").values
+        for name in map(str, part.data_vars)
+        if behind in name
     }
 
 
