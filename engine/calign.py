@@ -106,11 +106,12 @@ def aligned(
     InputError
         n_best is more than the ranks that were counted.
     """
-    best = _of_best(counts.reverse_types if back else counts.aligned_types, n_best)
+    best = _of_best(counts, "reverse_types" if back else "aligned_types", n_best)
     one, other = ("target", "source") if back else ("source", "target")
+    held = counts.variables  # bare: labels take longer than to compare the counts of a small study
     found = _pairs(
         best.transpose(0, 2, 1) if back else best,
-        [(counts[f"{side}_size"].values, counts[f"{side}_types"].values) for side in (one, other)],
+        [(held[f"{side}_size"].values, held[f"{side}_types"].values) for side in (one, other)],
         theta_align=theta_align,
         min_types=min_types,
         max_size_gap=max_size_gap,
@@ -121,12 +122,13 @@ def aligned(
     return found.transpose(0, 2, 1) if back else found
 
 
-def _of_best(by_rank: xr.DataArray, n_best: int) -> NDArray[np.integer]:
+def _of_best(counts: xr.Dataset, name: str, n_best: int) -> NDArray[np.integer]:
     """Counts (layer, source_concept, target_concept) of the n best translations."""
-    counted = int(by_rank["rank"].values[-1]) + 1
+    ranks = counts.variables["rank"].values
+    counted = int(ranks[-1]) + 1
     if n_best > counted:
         raise InputError(f"n_best is {n_best}, and translations were counted up to {counted}; count again with more")
-    part = by_rank.values[: int(np.searchsorted(by_rank["rank"].values, n_best))]
+    part = counts.variables[name].values[: int(np.searchsorted(ranks, n_best))]
     return np.asarray(part[0] if len(part) == 1 else part.sum(axis=0, dtype=np.int32))
 
 
@@ -194,7 +196,7 @@ def score(counts: xr.Dataset, *, denominator: str = "all", **rules: Any) -> dict
     """CALIGN and its parts as bare arrays (layer); see `calign`."""
     pairs = aligned(counts, **rules)
     numerator = pairs.any(axis=2).sum(axis=1)
-    types = counts.source_types.values
+    types = counts.variables["source_types"].values
     held = (types > 0).sum(axis=1)
     considered = (types > rules.get("min_types", 5)).sum(axis=1)
     whole = held if denominator == "all" else considered

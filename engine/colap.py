@@ -73,7 +73,7 @@ def overlapping(
     -------
     (layer, concept) booleans.
     """
-    counted = counts.language_count.sel(unit=unit).transpose("layer", "concept", "language").values
+    counted = _counted(counts, unit)
     size = counted.sum(axis=2, keepdims=True)
     compare = at_least if comparison == "at_least" else more_than
     wanted = counted.shape[2] if min_languages == "all" else int(min_languages)
@@ -81,11 +81,16 @@ def overlapping(
     return np.asarray(enough & (size[:, :, 0] > 0))
 
 
+def _counted(counts: xr.Dataset, unit: str) -> NDArray[np.integer]:
+    """Counts (layer, concept, language) of tokens or types."""
+    held = counts.variables["language_count"].transpose("layer", "concept", "language", "unit").values
+    return np.asarray(held[..., counts.variables["unit"].values.tolist().index(unit)])
+
+
 def score(counts: xr.Dataset, *, unit: str = "token", **rules: Any) -> dict[str, NDArray[np.float64]]:
     """COLAP and its parts as bare arrays (layer); see `colap`."""
     found = overlapping(counts, unit=unit, **rules).sum(axis=1)
-    size = counts.language_count.sel(unit=unit).sum("language").transpose("layer", "concept").values
-    concepts = (size > 0).sum(axis=1)
+    concepts = (_counted(counts, unit).sum(axis=2) > 0).sum(axis=1)
     values = {"colap": found / np.maximum(concepts, 1), "overlapping_concepts": found, "concepts": concepts}
     return {name: np.asarray(value, np.float64) for name, value in values.items()}
 

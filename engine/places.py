@@ -1,32 +1,69 @@
-"""Where a Zarr group lies: local folders, and stores that are written whole."""
+"""Where a Zarr group lies: local folders, and stores that are written whole.
+
+To hand few bytes to a thread takes longer than to read, write, pack or unpack them, and a study of little text has
+thousands of small chunks.
+"""
 
 import os
 import time
 from typing import Literal
 
+import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import ByteRequest, Store
+from zarr.codecs import ZstdCodec
+from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.registry import register_codec
 from zarr.storage import LocalStore, WrapperStore
 
 from engine.paths import filesystem
 
+_FEW = 2**16
+"""Bytes that are not handed to a thread."""
+
+
+class Zstd(ZstdCodec):
+    """Zstandard of which few bytes are packed and unpacked at once."""
+
+    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
+        if len(chunk_bytes) > _FEW:
+            return await super()._decode_single(chunk_bytes, chunk_spec)
+        return self._decode_sync(chunk_bytes, chunk_spec)
+
+    async def _encode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer | None:
+        if len(chunk_bytes) > _FEW:
+            return await super()._encode_single(chunk_bytes, chunk_spec)
+        return self._encode_sync(chunk_bytes, chunk_spec)
+
+
+register_codec("zstd", Zstd)
+zarr.config.set({"codecs.zstd": f"{Zstd.__module__}.{Zstd.__qualname__}"})
+
 
 class _Folder(LocalStore):
-    """A local folder. To hand a file of metadata to a thread takes longer than to read or write it."""
+    """A local folder of which small files are read and written at once."""
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        if key.endswith("zarr.json"):
+        try:
+            small = key.endswith("zarr.json") or os.stat(self.root / key).st_size <= _FEW
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if small:
             return self.get_sync(key, prototype=prototype, byte_range=byte_range)
         return await super().get(key, prototype, byte_range)
 
     async def set(self, key: str, value: Buffer) -> None:
-        if key.endswith("zarr.json"):
+        if len(value) <= _FEW:
             self.set_sync(key, value)
         else:
             await super().set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if not os.path.exists(self.root / key):  # as the group is for each of its arrays
+            await super().set_if_not_exists(key, value)
 
 
 def group_at(path: str, mode: Literal["r", "r+", "a"]) -> LocalStore | str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine import store
 from engine.paths import explained, replaced
+from engine.places import group_at
 from schemas.counts import RANKS
 from schemas.dataset import FORMAT_VERSION, Schema
 from schemas.metrics import Metrics
@@ -213,10 +214,11 @@ def save(path: str, tree: xr.DataTree) -> None:
     """Write the results, replacing what was there once all of it is on a local disk."""
     encoding = {node.path: store.guarded(node.to_dataset(inherit=False)) for node in tree.subtree}
     with explained(path), replaced(path) as part:
-        tree.to_zarr(part, mode="w", consolidated=False, encoding=encoding)
+        tree.to_zarr(group_at(part, "a"), mode="w", consolidated=False, encoding=encoding)
 
 
 def load(path: str) -> xr.DataTree:
     """Read the results into memory."""
     with store.undamaged(path):
-        return xr.open_datatree(path, engine="zarr", consolidated=False, zarr_format=3, chunks=None).load()
+        where: Any = group_at(path, "r")
+        return xr.open_datatree(where, engine="zarr", consolidated=False, zarr_format=3, chunks=None).load()

@@ -20,7 +20,7 @@ _READ = 2**20
 def _word() -> re.Pattern[str]:
     """A word of running text: letters and digits, or one mark, each with what combines with it."""
     marks = "".join(re.escape(chr(c)) for c in range(0x300, 0xE01F0) if unicodedata.category(chr(c)).startswith("M"))
-    return re.compile(rf"(?:[^\W_][{marks}]*)+|(?:[^\w\s]|_)[{marks}]*")
+    return re.compile(rf"[^\W_]+(?:[{marks}]+[^\W_]*)*|(?:[^\w\s]|_)[{marks}]*")
 
 
 def words(line: str, rule: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Results of a study, from what its stages have stored."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -107,11 +107,14 @@ def counted(study: Study, layout: Layout, ks: Sequence[int]) -> tuple[list[resul
 def _alignment(study: Study, layout: Layout, checkpoint: str, stack: str, k: int) -> Iterator[results.Part]:
     """Counts of every direction, and of each language of several pairs towards all its targets together."""
     made: dict[tuple[str, str], xr.Dataset] = {}
+
+    @cache  # each is the reverse of another
+    def held(side: str, source: str, target: str) -> xr.Dataset:
+        return store.load(layout.aligned_types(checkpoint, side, k, source, target), ALIGNED_TYPES)
+
     for source, target in study.directions:
-        counts, reverse = (
-            store.load(layout.aligned_types(checkpoint, side, k, *direction), ALIGNED_TYPES)
-            for side, *direction in ((stack, source, target), ("-".join(reversed(stack.split("-"))), target, source))
-        )
+        counts = held(stack, source, target)
+        reverse = held("-".join(reversed(stack.split("-"))), target, source)
         both = calign.with_reverse(counts, reverse)
         both.encoding = counts.encoding
         made[source, target] = both
@@ -158,9 +161,11 @@ def _described(study: Study, layout: Layout) -> xr.Dataset:
 def _as_stored(part: xr.Dataset, **point: float) -> dict[str, NDArray[np.float64]]:
     """Variables (layer) of a part, or those along a threshold, at a value of it and without it in their names."""
     behind = "".join(f"_by_{name}" for name in point)
-    at = part.sel(point)
+    at = {name: part.variables[name].values.tolist().index(value) for name, value in point.items()}
     return {
-        str(name).removesuffix(behind): values.values for name, values in at.data_vars.items() if behind in str(name)
+        name.removesuffix(behind): part.variables[name].isel(at, missing_dims="ignore").values
+        for name in map(str, part.data_vars)
+        if behind in name
     }
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata, resources
 from itertools import product
 from typing import Any
@@ -73,14 +74,18 @@ def write_explorer(study: Study, layout: Layout, tree: xr.DataTree, folder: str)
 
 
 def _write_vega(folder: str) -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script; bundling them takes seconds, so a whole one stays."""
+    """Vega, Vega-Lite and Vega-Embed in one script; a whole one stays."""
     version = f"// Vega {vl_convert.get_vega_version()}, vl-convert {metadata.version('vl-convert-python')}\n"
     path = paths.join(folder, _VEGA)
     if not (paths.read_text(path) or "").startswith(version):
         # within a function, so that its hundreds of names are not those of the page
-        bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub misses a default
-        paths.write_text(path, f"{version}(() => {{\n{bundle}\n}})();\n")
+        paths.write_text(path, f"{version}(() => {{\n{_bundle()}\n}})();\n")
     return path
+
+
+@cache  # for a process that writes several reports: it takes seconds
+def _bundle() -> str:
+    return str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # its stub misses a default
 
 
 def packed(values: Mapping[str, Any]) -> bytes:

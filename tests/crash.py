@@ -13,7 +13,9 @@ from typing import Any
 
 # a clean server, with the libraries imported, forks for each command: seconds less than a new interpreter
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.crash", "jobs.cli", "engine.model.encode"])
+_SERVER.set_forkserver_preload(
+    ["tests.crash", "jobs.cli", "engine.model.encode", "transformers.models.bert.modeling_bert"]
+)
 
 
 def start(

@@ -77,7 +77,7 @@ def clustered(
 
 def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
     """Check every bit of a clustering."""
-    xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
+    xr.testing.assert_equal(found, expected)
     for name in ("concept", "distance", "centroid", "inertia", "n_iter", "chosen"):
         assert found[name].values.tobytes() == expected[name].values.tobytes(), name
 

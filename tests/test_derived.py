@@ -1,5 +1,6 @@
 """Results beside the scores: several numbers of concepts, intervals and nulls; equal to the commands' own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,13 @@ from tests.small_study import SmallStudy, Terminal, call
 
 KS = (3, 5)
 DRAWS = 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_figures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.run.write_figures", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")

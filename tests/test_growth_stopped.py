@@ -52,6 +52,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory, models: dict[str, str]) -
     return study
 
 
+@pytest.fixture(scope="module")
+def begun(finished: SmallStudy, tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
+    """A study that was killed while it grew, when no record of the vectors was left."""
+    study = copy_of(finished, tmp_path_factory.mktemp("begun") / "study")
+    more(study)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("jobs.run.work", lambda *_: 1 / 0)
+        assert_stops(study, "--grow")
+    assert not list((study.directory / "records").rglob("*.json"))
+    return study
+
+
 def vectors_of(study: SmallStudy) -> Path:
     """Folder of the stores of vectors."""
     return study.directory / "activations" / "tiny" / "encoder"
@@ -98,19 +110,14 @@ def test_run__what_is_no_growth_is_refused(
     name: str,
     halfway: bool,
     finished: SmallStudy,
+    begun: SmallStudy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also while a study grows, when no record of the vectors is left to tell."""
     change, says = REFUSED[name]
-    study = copy_of(finished, tmp_path / "study")
-    if halfway:
-        more(study)
-        with monkeypatch.context() as patched:
-            patched.setattr("jobs.run.work", lambda *_: 1 / 0)
-            assert_stops(study, "--grow")
-        assert not list((study.directory / "records").rglob("*.json"))
+    study = copy_of(begun if halfway else finished, tmp_path / "study")
     change(study)
     before = study.files()
     capsys.readouterr()

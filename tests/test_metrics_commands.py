@@ -1,5 +1,6 @@
 """`colign calign`, `colap` and `sweep` on a study and on files: equal to the study's own results, and bad input."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ from tests.small_concepts import concepts_dataset, dictionary_dataset
 from tests.small_study import SmallStudy, Terminal, call
 
 RULES = {"min_types": 1, "theta_align": 0.5, "max_size_gap": 0.9}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_figures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.run.write_figures", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def write_study(folder: Path, text: Path, model: str, **sections: Any) -> str:
+def write_study(folder: Path, text: Path, model: str, *, tuned: bool = True, **sections: Any) -> str:
     values: dict[str, Any] = {
         "corpus": {"words": "regex", "files": {lang: str(text / f"{lang}.txt") for lang in ("en", "de", "ar")}},
         "checkpoints": {"base": {"model": model}, "tuned": {"model": model, "tuned_on": ["de", "en"]}},
@@ -62,6 +62,8 @@ def write_study(folder: Path, text: Path, model: str, **sections: Any) -> str:
         "concepts": {"k": 8, "restarts": 2, "max_iterations": 10},
         "metrics": {"min_types": 1, "theta_align": 0.5},
     }
+    if not tuned:
+        del values["checkpoints"]["tuned"]
     for name, section in sections.items():
         values[name] = values.get(name, {}) | section
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, text: Path, models: di
 def test_run__all_families(tmp_path: Path, text: Path, family: str, pooling: str, models: dict[str, str]) -> None:
     stacks = ["encoder", "decoder"] if family == "mt5" else ["encoder"]
     settings = {"stacks": stacks, "pooling": pooling}
-    path = write_study(tmp_path, text, models[family], activations=settings, concepts={"restarts": 1})
+    path = write_study(tmp_path, text, models[family], tuned=False, activations=settings, concepts={"restarts": 1})
     study, layout, results = run_study(path, tmp_path / "out")
     calign = results["calign"].to_dataset()
     between = ["encoder-decoder", "decoder-encoder"] if family == "mt5" else []
