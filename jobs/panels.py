@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jobs.figures import COLOURS, COLUMN_WIDTH, LINE_STYLES, MARKERS, PAGE_WIDTH, STYLE
@@ -153,8 +154,10 @@ def properties_figure(results: xr.DataTree, study: Study, checkpoint: str, stack
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for at in grid.flat[len(selections) :]:
             at.set_axis_off()
-        for at, selection in zip(grid.flat, selections, strict=False):
-            style = LINE_STYLES[study.fine_tuning(checkpoint, selection.partition("@")[0])]
+        states = {}
+        for number, (at, selection) in enumerate(zip(grid.flat, selections, strict=False)):
+            state = study.fine_tuning(checkpoint, selection.partition("@")[0])
+            style = states[state] = LINE_STYLES[state]
             for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False):
                 line = found.concepts.sel(selection=selection, property=name)
                 at.plot(
@@ -162,14 +165,19 @@ def properties_figure(results: xr.DataTree, study: Study, checkpoint: str, stack
                     markersize=3, label=name, clip_on=False,
                 )  # fmt: skip
             at.set_title(selection)
-            at.set_xlabel("layer")
             _grid(at)
+            if number + columns >= len(selections):  # nothing below
+                at.set_xlabel("layer")
+                at.tick_params(labelbottom=True)
         for row in grid:
             row[0].set_ylabel("concepts")
         grid[0, 0].set_ylim(0, 1.05 * max(float(found.concepts.sel(property=names).max()), 1.0))
-        handles, shown = grid.flat[0].get_legend_handles_labels()
+        handles, _ = grid.flat[0].get_legend_handles_labels()
+        handles = [Line2D([], [], color=h.get_color(), marker=h.get_marker(), markersize=3, label=h.get_label())
+                   for h in handles]  # fmt: skip
+        handles += [Line2D([], [], color="0.3", linestyle=style, label=state) for state, style in states.items()]
         figure.legend(
-            handles, shown, title=f"{checkpoint} {stack}", ncols=min(8, len(shown)), loc="outside lower center",
+            handles=handles, title=f"{checkpoint} {stack}", ncols=min(8, len(handles)), loc="outside lower center",
             frameon=False,
         )  # fmt: skip
     return figure
