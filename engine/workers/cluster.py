@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
+from itertools import cycle
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -34,8 +35,8 @@ _LOGGERS = ("engine", "jobs")
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
-TOGETHER = 4
-"""Groups of keys at one place that are a step where their order is free: as many fewer results travel."""
+_STEPS, _TOGETHER = 2, 64
+"""Steps that each worker has at least, so that one is added up while another is done, and groups of a step at most."""
 
 Group = tuple[Key, ...]
 """Keys that are held together."""
@@ -211,8 +212,14 @@ class ClusterWorkers:
         poisoned.check()
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
-        fits = nbytes <= self.memory
-        values = {group[0]: self._submit(remote.load, load, group) for group in together(keys)} if fits else None
+        if nbytes > self.memory:
+            return Held(tuple(keys), load, None)
+        # dealt evenly, and every part to all: parts end one after another, and no worker is to wait for the last
+        workers = cycle(self._client.nthreads() or [""])
+        values = {
+            group[0]: self._submit(remote.load, load, group, at=worker)
+            for group, worker in zip(together(keys), workers, strict=False)
+        }
         return Held(tuple(keys), load, values)
 
     def fold(
@@ -225,8 +232,9 @@ class ClusterWorkers:
     ) -> dict[tuple[str, ...], Any]:
         folded: dict[tuple[str, ...], Any] = {}
         taken: Attempt | None = None
-        for key, (result, attempt) in self._in_order(function, held, combine, args, exact):
-            folded[key.part] = combine(folded[key.part], result) if key.part in folded else result
+        for results, attempt in self._in_order(function, held, combine, args, exact):
+            for part, result in results.items():
+                folded[part] = combine(folded[part], result) if part in folded else result
             taken = attempt if taken is None else taken + attempt
         if taken is not None:
             self.observer(replace(taken, key=step_of(held.keys)), None)
@@ -239,8 +247,8 @@ class ClusterWorkers:
         combine: Callable[[Any, Any], Any],
         args: Sequence[Any],
         exact: bool,
-    ) -> Iterator[tuple[Key, Any]]:
-        """The first key and the result of each step, in the order of steps; at most a window of them exists at once."""
+    ) -> Iterator[tuple[dict[tuple[str, ...], Any], Attempt]]:
+        """Results of each step by part, in the order of steps; at most a window of them exists at once."""
         shared = self._share(args)
         places = self._places(held)
         running: dict[Step, Future] = {}
@@ -250,7 +258,8 @@ class ClusterWorkers:
             at = places.get(step[0], "")
             return self._submit(remote.step, function, combine, step, loaded, *shared, at=at)
 
-        steps = _steps(together(held.keys), places if exact else {})
+        groups = together(held.keys)
+        steps = grouped(groups, places, most_together(len(groups), self.slots)) if exact else [(one,) for one in groups]
         waiting = iter(steps)
         for step in steps:
             while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
@@ -263,7 +272,7 @@ class ClusterWorkers:
                 # every process that had what is shared was lost: unlike results, Dask cannot make it again
                 shared = self._share(args)
                 running = {other: submit(other) for other in running}
-            yield step[0][0], _result(step[0][0], running.pop(step))
+            yield _result(step[0][0], running.pop(step))
 
     def _places(self, held: Held) -> dict[Group, str]:
         """Where held parts lie, and are to stay: a copy is cheap for Dask, which knows nothing of what they remember.
@@ -300,26 +309,34 @@ def _shared_out(places: Mapping[Group, str], slots: int) -> dict[Group, str]:
     return kept
 
 
-def _steps(groups: Sequence[Group], places: Mapping[Group, str]) -> list[Step]:
-    """Groups that are one step each: some of a part that lie at one place, else single ones.
+def most_together(groups: int, workers: int) -> int:
+    """Groups of a step at most, of so many on so many workers.
 
     Examples
     --------
-    >>> a, b, c, d = [(Key("s", ("a",), start),) for start in range(4)]
-    >>> _steps([a, b, c, d], {a: "one", b: "other", d: "one"}) == [(a, d), (b,), (c,)]
+    >>> most_together(48, 2), most_together(13 * 61, 2), most_together(13 * 61, 512)
+    (12, 64, 1)
+    """
+    return min(_TOGETHER, max(1, groups // (workers * _STEPS)))
+
+
+def grouped(groups: Sequence[Group], places: Mapping[Group, str], most: int) -> list[Step]:
+    """Groups that are one step each: some that lie at one place, at most so many, else single ones.
+
+    Examples
+    --------
+    >>> a, b, c, d = [(Key("s", (part,), 0),) for part in "abcd"]
+    >>> grouped([a, b, c, d], {a: "one", b: "other", d: "one"}, 2) == [(a, d), (b,), (c,)]
     True
     """
-    of_place: dict[tuple[Any, ...], list[Group]] = {}
+    of_place: dict[str | int, list[Group]] = {}
     for number, group in enumerate(groups):
-        of_place.setdefault((group[0].part, places.get(group, number)), []).append(group)
+        of_place.setdefault(places.get(group, number), []).append(group)
     cut = [
-        (group[0][0].part, start, tuple(group[start : start + TOGETHER]))
-        for group in of_place.values()
-        for start in range(0, len(group), TOGETHER)
+        (start, tuple(held[start : start + most])) for held in of_place.values() for start in range(0, len(held), most)
     ]
-    order = {part: number for number, part in enumerate(dict.fromkeys(group[0].part for group in groups))}
-    cut.sort(key=lambda one: (order[one[0]], one[1]))  # first some of every place, then the next; the sort is stable
-    return [step for *_, step in cut]
+    cut.sort(key=lambda one: one[0])  # first some of every place, then the next; the sort is stable
+    return [step for _, step in cut]
 
 
 def _lost(error: BaseException) -> WorkersError:

@@ -122,16 +122,16 @@ def step(
     loaded: list[list[Any]] | Callable[[Key], Any],
     *args: Any,
 ) -> tuple[Any, Attempt]:
-    """Do a step of some parts, and combine the results; what it took is told with them."""
+    """Do a step of some keys, and combine the results of each part; what it took is told with them."""
     keys = [key for group in groups for key in group]
     watch = Watch(str(keys[0]), name_of(function), len(keys))
     values = (_named(loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
-    combined: Any = None
-    for number, (key, value) in enumerate(zip(keys, values, strict=True)):
+    combined: dict[tuple[str, ...], Any] = {}
+    for key, value in zip(keys, values, strict=True):
         result = value if isinstance(value, ColignError) else _named(function, key, value, *args)
         if isinstance(result, ColignError):
             return result, watch.ended()
-        combined = combine(combined, result) if number else result
+        combined[key.part] = combine(combined[key.part], result) if key.part in combined else result
     return combined, watch.ended()
 
 

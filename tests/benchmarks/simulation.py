@@ -29,7 +29,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from engine import concepts
-from engine.workers.cluster import TOGETHER, ClusterWorkers
+from engine.workers.cluster import ClusterWorkers, most_together
 from engine.workers.protocol import group_size
 from jobs import files, linking, stages
 from jobs.layout import Layout
@@ -164,17 +164,19 @@ def _concepts(context: Context, stage: Stage, workers: int, rates: Rates) -> flo
         plan = concepts.together(clustering, runs, context.memory // 2 * workers)
         tokens = clustering.stops[-1]
         parts = -(-tokens // clustering.shard_tokens)
-        steps = groups_of_layer = -(-parts // group_size(parts))
-        if plan.keep:  # what lies on one worker goes in steps of some groups
-            each = -(-groups_of_layer // workers)
-            steps = -(-groups_of_layer // each) * -(-each // TOGETHER)
-        tasks, rows = plan.layers * steps, tokens / steps
+        groups_of_layer = -(-parts // group_size(parts))
+        tasks = results = groups = plan.layers * groups_of_layer
+        if plan.keep:  # what lies on one worker, of all layers, goes in a few steps, with a result of each layer
+            each = -(-groups // workers)
+            tasks = -(-groups // each) * -(-each // most_together(groups, workers))
+            results = max(tasks, plan.layers * min(groups_of_layer, workers))
+        rows = plan.layers * tokens / tasks
         busy = min(workers, tasks)
         products = rows * 2 * clustering.hidden * k * rates.compared / rates.products
         reading = rows * clustering.hidden * clustering.itemsize / min(rates.local, rates.store / busy)
-        added = max(rates.task, 8 * k * clustering.hidden * rates.compared / rates.driver)
+        added = results * 8 * k * clustering.hidden * rates.compared / rates.driver
         # rounds of tasks, or the driver, whichever is slower
-        a_pass = max(-(-tasks // busy) * (products if plan.keep else max(products, reading)), tasks * added)
+        a_pass = max(-(-tasks // busy) * (products if plan.keep else max(products, reading)), tasks * rates.task, added)
         together_of = -(-len(clustering.layers) // plan.layers)
         total += together_of * (rates.passes * a_pass + (-(-tasks // busy) * reading if plan.keep else 0))
     return total

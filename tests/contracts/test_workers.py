@@ -204,3 +204,19 @@ def test_fold__held_parts_stay_on_their_worker(exact: bool) -> None:
         for _ in range(4):
             places += cluster.fold(tasks.place, held, operator.add, "shared", exact=exact)["a",]
     assert len(places) == len(keys)
+
+
+def test_fold__what_lies_on_a_worker_goes_in_few_steps_over_all_parts() -> None:
+    """A pass of K-means over small selections is decided by the number of tasks, not by the work."""
+    keys = [Key("stage", (part,), start=i, stop=i + 1) for part in "abcdef" for i in range(20)]
+    machine = Machine(type="local", workers=2, memory=1, retries=1)
+    given: list[object] = []
+    with dask.config.set({"distributed.scheduler.work-stealing": False}), ClusterWorkers(machine) as cluster:
+        cluster._client.wait_for_workers(2)
+        held = cluster.hold(tasks.load, keys, nbytes=1)
+        cluster.fold(tasks.name, held, operator.add)
+        submit = cluster._submit
+        cluster._submit = lambda function, *args, **more: (given.append(function), submit(function, *args, **more))[1]  # type: ignore[method-assign]
+        folded = cluster.fold(tasks.counted, held, operator.add, exact=True)
+    assert folded == {(part,): Counter(str(key) for key in keys if key.part == (part,)) for part in "abcdef"}
+    assert len(given) == 4  # of 120 groups
