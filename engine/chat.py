@@ -131,7 +131,7 @@ def ask(
                 failed.extend(unanswered)
                 done += len(request.questions)
                 progress(done - len(failed), total)
-            if len(failed) >= _FAILURES and not cache.knows(model):
+            if len(failed) >= _FAILURES and len(failed) == done:
                 raise failed[0]
         except BaseException:
             pace.end()  # here, for this thread would begin the next request before another hears of it
@@ -182,11 +182,13 @@ class _Model:
 
     def __init__(self, url: str, name: str, secret: str | None, pace: _Pace) -> None:
         try:
-            there = url.startswith(("http://", "https://")) and bool(urllib.parse.urlsplit(url).hostname)
-        except ValueError:  # half of an IPv6 address
+            parts = urllib.parse.urlsplit(url)
+            there = url.startswith(("http://", "https://")) and bool(parts.hostname) and parts.port != 0
+            there = there and url.isascii() and url.isprintable() and " " not in url
+        except ValueError:  # half of an IPv6 address, or a port that is no number
             there = False
         if not there:
-            raise InputError(f"{url}: expected an address that begins with http:// or https://, and a host")
+            raise InputError(f"{url}: expected an address such as http://localhost:8000/v1")
         self.name, self._url, self._secret, self._pace = name, url, secret, pace
         self._refused: frozenset[str] = frozenset()
         """Settings that the model does not take."""
@@ -199,7 +201,10 @@ class _Model:
             body = self._body(text, longest)
             try:
                 with urllib.request.urlopen(self._request(body), timeout=_SECONDS) as reply:
-                    return self._content(json.load(reply), longest)
+                    found = json.load(reply)
+                if "choices" in found or "error" not in found:
+                    return self._content(found, longest)
+                why = f"it answered with an error: {self._hidden(str(found['error']))}"  # as gateways do under load
             except urllib.error.HTTPError as error:
                 why = f"status {error.code}: {self._said(error)}"
                 if error.code == 400 and (refused := _refused(why, body)):
@@ -213,7 +218,7 @@ class _Model:
                 self._pace.hold(_told(error.headers.get("Retry-After", "")))
             except (OSError, http.client.HTTPException) as error:
                 why = str(getattr(error, "reason", error))
-            except (KeyError, IndexError, TypeError, ValueError) as error:
+            except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
                 raise ColignError(
                     f"{self._url}: its answer is not of the form of chat completions ({error!r}); check the address"
                 ) from error
@@ -251,16 +256,21 @@ class _Model:
     def _said(self, error: urllib.error.HTTPError) -> str:
         """What an address says of an error, without the key, which some repeat."""
         try:
-            said = error.read(300).decode("utf-8", "replace").strip()
+            said = error.read(2**16).decode("utf-8", "replace").strip()
         except (OSError, http.client.HTTPException):  # the line broke
             return error.reason
-        return said.replace(self._secret, "***") if self._secret else said
+        return self._hidden(said)
+
+    def _hidden(self, said: str) -> str:
+        """The beginning of what is said, without the key."""
+        return (said.replace(self._secret, "***") if self._secret else said)[:300]
 
 
 def _refused(why: str, body: dict[str, Any]) -> frozenset[str]:
-    """Settings of a request that newer models of OpenAI refuse, and say so."""
+    """Settings of a request that newer models of OpenAI refuse, and say so; not what is too large for others."""
     signs = {"max_tokens": "max_completion_tokens", "temperature": "temperature"}
-    return frozenset(name for name, sign in signs.items() if name in body and sign in why)
+    unsupported = "unsupported" in why.lower() or "not support" in why.lower()
+    return frozenset(name for name, sign in signs.items() if unsupported and name in body and sign in why)
 
 
 def _told(header: str) -> float:
@@ -276,7 +286,7 @@ def _told(header: str) -> float:
     except ValueError:
         try:
             date = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         # a date of the old form has no zone and is UTC, too
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()

@@ -1,44 +1,22 @@
 """Where a Zarr group lies: local folders, and stores that are written whole.
 
-To hand few bytes to a thread takes longer than to read, write, pack or unpack them, and a study of little text has
-thousands of small chunks.
+To hand few bytes to a thread takes longer than to read or write them, and a study of little text has thousands of small
+chunks.
 """
 
 import os
 import time
 from typing import Literal
 
-import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import ByteRequest, Store
-from zarr.codecs import ZstdCodec
-from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.registry import register_codec
 from zarr.storage import LocalStore, WrapperStore
 
 from engine.paths import filesystem
 
 _FEW = 2**16
 """Bytes that are not handed to a thread."""
-
-
-class Zstd(ZstdCodec):
-    """Zstandard of which few bytes are packed and unpacked at once."""
-
-    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        if len(chunk_bytes) > _FEW:
-            return await super()._decode_single(chunk_bytes, chunk_spec)
-        return self._decode_sync(chunk_bytes, chunk_spec)
-
-    async def _encode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer | None:
-        if len(chunk_bytes) > _FEW:
-            return await super()._encode_single(chunk_bytes, chunk_spec)
-        return self._encode_sync(chunk_bytes, chunk_spec)
-
-
-register_codec("zstd", Zstd)
-zarr.config.set({"codecs.zstd": f"{Zstd.__module__}.{Zstd.__qualname__}"})
 
 
 class _Folder(LocalStore):

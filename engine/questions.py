@@ -67,11 +67,6 @@ class Cache:
         """The answer to a question, if it was asked before."""
         return self._answers.get(key)
 
-    def knows(self, model: str) -> bool:
-        """Whether a model has answered anything."""
-        with self._lock:
-            return any(answer.model == model for answer in self._answers.values())
-
     def put(self, answer: Answer) -> None:
         """Keep an answer, on disk before this returns."""
         with self._lock, paths.explained(str(self._path)):

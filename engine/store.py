@@ -17,13 +17,13 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore, StorePath
 
 from engine.environment import versions
 from engine.paths import explained, filesystem, join, remove, write_files
-from engine.places import Replaced, Zstd, group_at
+from engine.places import Replaced, group_at
 from schemas.dataset import Schema
 from schemas.errors import SchemaError, StoreError
 
@@ -275,7 +275,7 @@ def guarded(dataset: xr.Dataset) -> dict[Any, Any]:
 
 def _checked() -> list[BytesBytesCodec]:
     """Compression, and a checksum of the compressed bytes: Zstandard's own leaves some bits of its header unguarded."""
-    return [Zstd(level=1, checksum=True), Crc32cCodec()]
+    return [ZstdCodec(level=1, checksum=True), Crc32cCodec()]
 
 
 def check(path: str, schema: Schema, **ranges: tuple[int, int]) -> int:

@@ -15,8 +15,8 @@ from schemas.study import Study
 def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Dataset:
     """Rank correlation of each measure with each task, by stack and layer.
 
-    A point is a checkpoint and a language of the task, with its mean score over the texts to score on. Of a language
-    its pair counts, as source; of a translation its own pair; of the language that all are paired with, none.
+    A point is a checkpoint and a language of the task, with its mean score over the texts to score on that it has. Of a
+    language its pair counts, as source; of a translation its own pair; of the language that all are paired with, none.
 
     Parameters
     ----------

@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from engine import chat, store
+from engine import chat, paths, store
 from engine.concepts import chosen_concepts
 from engine.questions import Cache, Question, Request, key, requests, tokens
 from engine.text import some_sentences
@@ -91,7 +90,8 @@ def label_concepts(
     """
     loaded, layout = files.load_study(study, out_dir)
     if export_path is not None:
-        check_out(export_path, force, replaceable=Path(export_path).is_file())
+        system, place = paths.filesystem(export_path)
+        check_out(export_path, force, replaceable=system.isfile(place))
     if import_path is None and export_path is None:
         model = model or os.environ.get(MODEL, "").strip() or None
     labels: list[Label] = []

@@ -129,10 +129,12 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: 
                 )  # fmt: skip
             at.set_title((" → " if measure == "calign" else "+").join(group))
             _grid(at)
+        for number, at in enumerate(grid.flat[: len(groups)]):
+            if number + columns >= len(groups):  # nothing below
+                at.set_xlabel("layer")
+                at.tick_params(labelbottom=True)
         for row in grid:
             row[0].set_ylabel(f"{measure.upper()} (%)")
-        for at in grid[-1]:
-            at.set_xlabel("layer")
         handles, shown = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, shown, ncols=min(4, len(shown)), loc="outside lower center", frameon=False)
     return figure

@@ -80,8 +80,10 @@ def write_report(
         lines.append(table.markdown())
     lines.append("\n## Figures\n")
     for name, caption, draw in drawn:
-        figure = draw()
-        written += _write_figure(name, figure, folder)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # told in one line at the end
+            figure = draw()
+            written += _write_figure(name, figure, folder)
         boxes |= without_font(figure)
         lines.append(f"![{caption}](figures/{name}.png)\n\n{caption}\n")
     lines.append("The explorer, where thresholds can be moved and concepts read: [explorer](explorer/index.html)\n")
@@ -130,8 +132,7 @@ def _write_figure(name: str, figure: Figure, folder: str) -> list[str]:
     written = []
     for suffix, options in _FORMATS.items():
         content = io.BytesIO()
-        with matplotlib.style.context({**STYLE, "pdf.fonttype": 42}, after_reset=True), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # told in one line at the end
+        with matplotlib.style.context({**STYLE, "pdf.fonttype": 42}, after_reset=True):
             figure.savefig(content, format=suffix, **options)  # type: ignore[arg-type]
         path = paths.join(folder, "figures", f"{name}.{suffix}")
         paths.write_bytes(path, content.getvalue())

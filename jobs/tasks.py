@@ -45,6 +45,7 @@ from schemas.results import (
     COLAP_UNCERTAINTY_OF_PART,
     COLAP_UNCERTAINTY_SWEEPS,
     PROPERTIES_OF_PART,
+    SCORES,
 )
 from schemas.task import Key, Record
 
@@ -99,7 +100,8 @@ class Context:
     @property
     def inputs(self) -> str:
         """Hash of the content of models, and of files that are read beside the text."""
-        return study.digest(self.models, self.downstream, self.fingerprints.get("properties"))
+        laid_out = [SCORES.version] if self.study.scored else []
+        return study.digest(self.models, self.downstream, self.fingerprints.get("properties"), *laid_out)
 
     def fingerprint(self, key: Key) -> str:
         """Hash of all the settings and inputs that decide a task's result."""

@@ -23,7 +23,7 @@ Parts = dict[str, Files]
 
 
 def _one_or_several(value: Any) -> str:
-    several = isinstance(value, Mapping) and value and all(isinstance(of, Mapping) for of in value.values())
+    several = isinstance(value, Mapping) and any(isinstance(of, Mapping) for of in value.values())
     return LISTED if several else ALONE
 
 
@@ -88,14 +88,14 @@ class Downstream(Section):
             raise ValueError(f"test.{taken[0]}: is another text of the task; choose another name")
         if empty := [name for name, parts in self.tests.items() if not parts]:
             raise ValueError(f"test.{empty[0]}: names no file; expected one for each language")
-        for split, parts in self.splits.items():
-            for name, files in parts.items():
+        for where, split in self._places.items():
+            for name, files in self.splits[split].items():
                 if pairs and (name.count("-") != 1 or len(files) != 2):
                     raise ValueError(
-                        f"{split}.{name}: a translation has SOURCE-TARGET: [source file, target file], such as de-en"
+                        f"{where}.{name}: a translation has SOURCE-TARGET: [source file, target file], such as de-en"
                     )
                 if not pairs and len(files) != 1:
-                    raise ValueError(f"{split}.{name}: {self.kind} has one file for each language")
+                    raise ValueError(f"{where}.{name}: {self.kind} has one file for each language")
         return self
 
     @property
@@ -109,6 +109,12 @@ class Downstream(Section):
         if _one_or_several(self.test) == LISTED:
             return {str(name): dict(parts) for name, parts in self.test.items()}  # type: ignore[arg-type]
         return {"test": self.test} if self.test else {}  # type: ignore[dict-item]
+
+    @property
+    def _places(self) -> dict[str, str]:
+        """Splits by the place in the file at which they are named."""
+        named = _one_or_several(self.test) == LISTED
+        return {f"test.{name}" if named and name in self.tests else name: name for name in self.splits}
 
     @property
     def splits(self) -> dict[str, Parts]:

@@ -157,6 +157,11 @@ def test_hashes__of_a_task_tell_its_parts_apart(tmp_path: Path) -> None:
     assert len({models.task_hash(Downstream.model_validate(one)) for one in (values, swapped, turned)}) == 3
 
 
+def test_hash__of_a_task_that_is_only_tuned_on_is_as_ever() -> None:
+    """Results of before would be derived again."""
+    assert models.task_hash(Downstream(kind="tagging")) == "1be232494cd59244"
+
+
 def laid_out(name: str, model: str, folder: Path, terminal: Terminal) -> SmallStudy:
     """A study of the paper with tiny texts in three of its languages and a tiny model in place of its own."""
     terminal("template", name, folder)

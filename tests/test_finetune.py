@@ -230,10 +230,14 @@ def test_test_texts__are_splits_of_their_own(bert: str, tmp_path: Path) -> None:
     for name, parts, message in (
         ("dev", values["dev"], "test.dev: is another text of the task"),
         ("empty", {}, "test.empty: names no file"),
-        ("two", {"de": ["a", "b"]}, "two.de: tagging has one file"),
+        ("two", {"de": ["a", "b"]}, "test.two.de: tagging has one file"),
     ):
         with pytest.raises(InputError, match=message):
             task_of({**values, "test": {name: parts}})
+    with pytest.raises(InputError) as mixed:
+        task_of({**values, "test": {"new": values["dev"], "old": None}})
+    assert "test.old" in str(mixed.value)
+    assert "test.new" not in str(mixed.value)
 
 
 def test_pretrain(tmp_path: Path, terminal: Terminal) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import xarray as xr
 
-from engine import chat
+from engine import chat, paths
 from engine.questions import Answer, Cache, Question, key, requests, tokens
 from jobs.label import question
 from schemas.errors import ColignError, InputError
@@ -35,6 +35,8 @@ class Server(ThreadingHTTPServer):
         """Answer to several questions, from what each is answered."""
         self.one: Callable[[str], str | None] = lambda text: f" label\n{len(text)} "
         self.finish = "stop"
+        self.busy = 0
+        """Requests that are answered with an error in place of an answer."""
         self.asked: list[dict[str, Any]] = []
         self.secrets: list[str | None] = []
         self.times: list[float] = []
@@ -68,12 +70,15 @@ class _Handler(BaseHTTPRequestHandler):
             if status == 200:
                 self.server.asked.append(body)
             finish = self.server.finish
+            self.server.busy -= (busy := self.server.busy > 0)
         text = body["messages"][0]["content"]
         if parts := _parts(text):
             content = self.server.several({code: f"label {len(part)}" for code, part in parts.items()})
         else:
             content = self.server.one(text)
         reply = json.dumps({"choices": [{"message": {"content": content}, "finish_reason": finish}]}).encode()
+        if busy:
+            reply = json.dumps({"error": f"overloaded {self.headers.get('Authorization')}"}).encode()
         reply = refused.encode() if refused else reply
         self.send_response(status)
         if status in (429, 503):
@@ -233,6 +238,23 @@ def test_ask__ends_where_nothing_is_ever_answered(server: Server, cache: Cache, 
     assert len(server.times) == made
 
 
+def test_ask__ends_where_nothing_is_answered_any_more(server: Server, cache: Cache) -> None:
+    ask(server, cache, "of another day")
+    server.refuse = lambda body: "no such model"
+    with pytest.raises(InputError, match="no such model"):
+        ask(server, cache, *map(str, range(20)), at_once=1)
+    assert len(server.times) == 11
+
+
+def test_ask__tries_again_where_an_answer_is_an_error(server: Server, cache: Cache, hasty: None) -> None:
+    server.busy = 2
+    assert ask(server, cache, "abc", secret="sk-hidden") == ["label 3"]
+    assert len(server.times) == 3
+    server.busy = 100
+    with pytest.raises(ColignError, match=r"it answered with an error: overloaded Bearer \*\*\*"):
+        ask(server, cache, "de", secret="sk-hidden")
+
+
 def test_ask__tries_again_and_waits_as_told(server: Server, cache: Cache, hasty: None) -> None:
     server.first, server.retry_after = [503, 429], "0.4"
     assert ask(server, cache, "abc") == ["label 3"]
@@ -313,9 +335,20 @@ def test_ask__keeps_no_answer_that_is_none(
     assert cache.get(key("m", "abc")) is None
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "http://", "http://[::1/v1", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000/v1",
+        "http://",
+        "http://[::1/v1",
+        "file:///etc/passwd",
+        "http://h:abc/v1",
+        "http://h/a b",
+        "http://é",
+    ],
+)
 def test_ask__refuses_addresses_that_are_none(cache: Cache, url: str) -> None:
-    with pytest.raises(InputError, match="begins with http"):
+    with pytest.raises(InputError, match="expected an address such as"):
         chat.ask(requests([Question("a", "a")], "m", cache), url, "m", None, cache)
 
 
@@ -338,6 +371,17 @@ def test_ask__gives_the_key_to_nobody_else(server: Server, cache: Cache) -> None
     server.refuse = lambda _: "the key sk-hidden is wrong"
     with pytest.raises(ColignError, match=r"the key \*\*\* is wrong"):
         ask(server, cache, "de", secret="sk-hidden")
+    server.refuse = lambda _: "x" * 292 + "sk-hidden"  # where what it says is cut
+    with pytest.raises(ColignError) as refused:
+        ask(server, cache, "de", secret="sk-hidden")
+    assert "sk-h" not in str(refused.value)
+
+
+def test_ask__what_is_too_large_is_not_a_setting_that_is_refused(server: Server, cache: Cache) -> None:
+    server.refuse = lambda _: "'max_tokens' or 'max_completion_tokens' is too large: 30"
+    with pytest.raises(ColignError, match="is too large"):
+        ask(server, cache, "a")
+    assert len(server.times) == 1
 
 
 def test_requests__hold_every_question_once(cache: Cache) -> None:
@@ -503,6 +547,10 @@ def test_label__replaces_no_file_unasked(study: SmallStudy, terminal: Terminal, 
     assert address.times == []  # nothing is paid for what cannot be written
     terminal("label", study.file, "--export", file, "--force")
     assert file.read_text().startswith("checkpoint\t")
+    there = "memory://labels.tsv"
+    for force in ([], ["--force"]):
+        terminal("label", study.file, "--export", there, *force)
+    assert (paths.read_text(there) or "").startswith("checkpoint\t")
 
 
 HEAD = "checkpoint\tstack\tselection\tlayer\tconcept\tlabel"
