@@ -47,6 +47,7 @@ problems = st.builds(
 )
 
 
+@pytest.mark.filterwarnings("ignore:scipy.cluster:scipy.cluster.hierarchy.ClusterWarning")  # of two points in a plane
 @given(problems, st.data())
 def test_labels__equal_scikit_learns(rows: np.ndarray, data: st.DataObject) -> None:
     ks = data.draw(st.lists(st.integers(1, len(rows)), min_size=1, max_size=4))

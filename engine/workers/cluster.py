@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
-from itertools import cycle
+from itertools import zip_longest
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -35,8 +35,9 @@ _LOGGERS = ("engine", "jobs")
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
-_STEPS, _TOGETHER = 2, 64
-"""Steps that each worker has at least, so that one is added up while another is done, and groups of a step at most."""
+_STEPS, _TOGETHER, PARTS = 2, 64, 4
+"""Steps that each worker has at least, so that one is added up while another is done; groups of a step at most; and
+parts, for a step gives a result of each."""
 
 Group = tuple[Key, ...]
 """Keys that are held together."""
@@ -212,14 +213,8 @@ class ClusterWorkers:
         poisoned.check()
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
-        if nbytes > self.memory:
-            return Held(tuple(keys), load, None)
-        # dealt evenly, and every part to all: parts end one after another, and no worker is to wait for the last
-        workers = cycle(self._client.nthreads() or [""])
-        values = {
-            group[0]: self._submit(remote.load, load, group, at=worker)
-            for group, worker in zip(together(keys), workers, strict=False)
-        }
+        fits = nbytes <= self.memory
+        values = {group[0]: self._submit(remote.load, load, group) for group in together(keys)} if fits else None
         return Held(tuple(keys), load, values)
 
     def fold(
@@ -255,14 +250,16 @@ class ClusterWorkers:
 
         def submit(step: Step) -> Future:
             loaded = held.load if held.values is None else [held.values[group[0]] for group in step]
-            at = places.get(step[0], "")
+            place, stays = places.get(step[0], ("", False))
+            at = place if stays else ""
             return self._submit(remote.step, function, combine, step, loaded, *shared, at=at)
 
         groups = together(held.keys)
         steps = grouped(groups, places, most_together(len(groups), self.slots)) if exact else [(one,) for one in groups]
+        ahead = _STEPS if exact and places else _AHEAD
         waiting = iter(steps)
         for step in steps:
-            while len(running) < self.slots * _AHEAD and (following := next(waiting, None)) is not None:
+            while len(running) < self.slots * ahead and (following := next(waiting, None)) is not None:
                 running[following] = submit(following)
             for _ in range(self._machine.retries):
                 with suppress(CancelledError):
@@ -274,8 +271,8 @@ class ClusterWorkers:
                 running = {other: submit(other) for other in running}
             yield _result(step[0][0], running.pop(step))
 
-    def _places(self, held: Held) -> dict[Group, str]:
-        """Where held parts lie, and are to stay: a copy is cheap for Dask, which knows nothing of what they remember.
+    def _places(self, held: Held) -> dict[Group, tuple[str, bool]]:
+        """Where held parts lie, and whether they stay: Dask copies cheaply, and knows nothing of what they remember.
 
         Those beyond a place's share are free to go, as to workers that came later.
         """
@@ -291,22 +288,21 @@ class ClusterWorkers:
         )
 
 
-def _shared_out(places: Mapping[Group, str], slots: int) -> dict[Group, str]:
-    """Places of groups, of each place at most its share.
+def _shared_out(places: Mapping[Group, str], slots: int) -> dict[Group, tuple[str, bool]]:
+    """Places of groups, and whether they stay there: of each place at most its share does.
 
     Examples
     --------
     >>> a, b, c = [(Key("s", ("a",), start),) for start in range(3)]
-    >>> _shared_out({a: "one", b: "one", c: "one"}, 2) == {a: "one", b: "one"}
-    True
+    >>> [*_shared_out({a: "one", b: "one", c: "one"}, 2).values()]
+    [('one', True), ('one', True), ('one', False)]
     """
     share, taken = -(-len(places) // slots), Counter[str]()
-    kept = {}
+    found = {}
     for group, place in places.items():
         taken[place] += 1
-        if taken[place] <= share:
-            kept[group] = place
-    return kept
+        found[group] = place, taken[place] <= share
+    return found
 
 
 def most_together(groups: int, workers: int) -> int:
@@ -320,23 +316,24 @@ def most_together(groups: int, workers: int) -> int:
     return min(_TOGETHER, max(1, groups // (workers * _STEPS)))
 
 
-def grouped(groups: Sequence[Group], places: Mapping[Group, str], most: int) -> list[Step]:
-    """Groups that are one step each: some that lie at one place, at most so many, else single ones.
+def grouped(groups: Sequence[Group], places: Mapping[Group, tuple[str, bool]], most: int) -> list[Step]:
+    """Groups that are one step each: some that stay at one place, or may go, at most so many of few parts; else one.
 
     Examples
     --------
     >>> a, b, c, d = [(Key("s", (part,), 0),) for part in "abcd"]
-    >>> grouped([a, b, c, d], {a: "one", b: "other", d: "one"}, 2) == [(a, d), (b,), (c,)]
+    >>> grouped([a, b, c, d], {a: ("one", True), b: ("other", True), d: ("one", True)}, 2) == [(a, d), (b,), (c,)]
     True
     """
-    of_place: dict[str | int, list[Group]] = {}
+    of_place: dict[tuple[str, bool] | int, list[list[Group]]] = {}
     for number, group in enumerate(groups):
-        of_place.setdefault(places.get(group, number), []).append(group)
-    cut = [
-        (start, tuple(held[start : start + most])) for held in of_place.values() for start in range(0, len(held), most)
-    ]
-    cut.sort(key=lambda one: one[0])  # first some of every place, then the next; the sort is stable
-    return [step for _, step in cut]
+        steps = of_place.setdefault(places.get(group, number), [[]])
+        parts = {one[0].part for one in steps[-1]} | {group[0].part}
+        if len(steps[-1]) == most or len(parts) > PARTS:
+            steps.append([])
+        steps[-1].append(group)
+    turns = zip_longest(*of_place.values())  # first some of every place, then the next
+    return [tuple(step) for turn in turns for step in turn if step]
 
 
 def _lost(error: BaseException) -> WorkersError:

@@ -29,7 +29,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from engine import concepts
-from engine.workers.cluster import ClusterWorkers, most_together
+from engine.workers.cluster import PARTS, ClusterWorkers, most_together
 from engine.workers.protocol import group_size
 from jobs import files, linking, stages
 from jobs.layout import Layout
@@ -168,7 +168,8 @@ def _concepts(context: Context, stage: Stage, workers: int, rates: Rates) -> flo
         tasks = results = groups = plan.layers * groups_of_layer
         if plan.keep:  # what lies on one worker, of all layers, goes in a few steps, with a result of each layer
             each = -(-groups // workers)
-            tasks = -(-groups // each) * -(-each // most_together(groups, workers))
+            of_part = -(-groups_of_layer // workers)  # of each layer on a worker
+            tasks = -(-groups // each) * -(-each // min(most_together(groups, workers), PARTS * of_part))
             results = max(tasks, plan.layers * min(groups_of_layer, workers))
         rows = plan.layers * tokens / tasks
         busy = min(workers, tasks)

@@ -11,7 +11,7 @@ import dask
 import numpy as np
 import pytest
 
-from engine.workers.cluster import ClusterWorkers
+from engine.workers.cluster import ClusterWorkers, most_together
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import InputError, TaskError
@@ -188,7 +188,7 @@ def test_fold__killed_worker_loses_few_exact_results(count: int, tmp_path: Path)
     assert found == {("a",): Counter(map(str, keys))}
     runs = [name.split("-")[0] for name in os.listdir(tmp_path)]
     assert runs.count("1") == 2
-    assert len(runs) <= len(keys) + 2 * 4  # the step at work, and one that was done and not taken yet
+    assert len(runs) <= len(keys) + 2 * most_together(len(keys), count)  # the step at work, and one not taken yet
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -219,4 +219,4 @@ def test_fold__what_lies_on_a_worker_goes_in_few_steps_over_all_parts() -> None:
         cluster._submit = lambda function, *args, **more: (given.append(function), submit(function, *args, **more))[1]  # type: ignore[method-assign]
         folded = cluster.fold(tasks.counted, held, operator.add, exact=True)
     assert folded == {(part,): Counter(str(key) for key in keys if key.part == (part,)) for part in "abcdef"}
-    assert len(given) == 4  # of 120 groups
+    assert len(given) <= 8  # of 120 groups
