@@ -314,6 +314,7 @@ def test_clouds__letters_without_a_font_are_named(
     reported: SmallStudy, terminal: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
         figure = cloud_figure([Cloud("\uf8ff", {"cat\uf8ff": 1}, {"cat\uf8ff": "en"})])
     assert without_font(figure) == {"\uf8ff"}  # of nobody: for private use
     assert any("missing" in str(one.message) for one in given)  # as matplotlib says, and the report leaves out
