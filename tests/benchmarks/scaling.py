@@ -4,11 +4,11 @@
 
 Runs with one and two workers of a LocalCluster take turns on the same input; starting processes, loading the model
 (extraction) and importing are left out: the workers do a little of the same before. The peer is the ceiling of this
-machine: two processes of one worker each, without a scheduler between them, that do the same work on an input of their
-own at the same time, against one that does it alone (turbo, memory bandwidth and caches are shared). Of a doubling,
-what that ceiling lacks is lost to the machine, and what two workers lack of the ceiling to Colign: uneven loads, what
-the driver does while workers wait, messages. Numbers of words and tokens that make an even number of equal shards leave
-the first of these out.
+machine: two processes of one worker each, without a scheduler between them, that do the same work on an input of
+their own at the same time, against one that does it alone (turbo, memory bandwidth and caches are shared). Of a
+doubling, what that ceiling lacks is lost to the machine, and what two workers lack of the ceiling to Colign: uneven
+loads, what the driver does while workers wait, messages. K-means of small layers is decided by the tasks that are
+handed out. Numbers of words and tokens that make an even number of equal shards leave the first of these out.
 """
 
 import argparse
@@ -70,17 +70,19 @@ def extraction(workers: Workers, folder: str, model: str, text: str) -> float:
     return time.perf_counter() - started
 
 
-def clustering(workers: Workers, folder: str, source: str, tokens: int) -> float:
-    """Seconds of K-means, from laying out the store to the last label."""
+def clustering(workers: Workers, folder: str, source: str, tokens: int, layers: int, of: tuple[int, int, int]) -> float:
+    """Seconds of K-means, from laying out the store to the last label; `of`: hidden, K, words of a part."""
     paths.remove(folder)
-    settings = Concepts(k=K, max_iterations=ITERATIONS, tolerance=0)
+    hidden, k, shard = of
+    settings = Concepts(k=k, max_iterations=ITERATIONS, tolerance=0)
+    numbers = tuple(range(layers))
     task = concepts.Clustering(
-        f"{folder}/concepts.zarr", (source,), ("de",), (tokens,), HIDDEN, 2, (0,), ("base", "encoder", "de"), 16384,
-        (K,),
+        f"{folder}/concepts.zarr", (source,), ("de",), (tokens,), hidden, 2, numbers, ("base", "encoder", "de"), shard,
+        (k,),
     )  # fmt: skip
     started = time.perf_counter()
     concepts.setup(task, settings)
-    for _ in concepts.cluster(task, (0,), settings, workers):
+    for _ in concepts.cluster(task, numbers, settings, workers):
         pass
     return time.perf_counter() - started
 
@@ -151,9 +153,15 @@ def measure(model: str, texts: list[str], words: int, tokens: int, pairs: int, p
         write_text(texts, words, text)
         jobs: dict[str, Job] = {"extraction": partial(extraction, model=model, text=str(text))}
         if tokens:
-            vectors = made_activations(tokens, HIDDEN).astype(np.float16)[None]
-            source = stored(Path(folder), vectors, (K,), shard=16384).sources[0]
-            jobs["K-means"] = partial(clustering, source=source, tokens=tokens)
+            for name, count, layers, of in (
+                ("K-means", tokens, 1, (HIDDEN, K, 16384)),
+                ("K-means, small layers", max(tokens // 12, 1), 6, (HIDDEN // 2, 64, 1024)),  # tasks of milliseconds
+            ):
+                made = np.stack([made_activations(count, of[0]).astype(np.float16)] * layers)
+                place = Path(folder) / name.replace(", ", "-").replace(" ", "-")
+                place.mkdir()
+                source = stored(place, made, of[1:2], shard=of[2]).sources[0]
+                jobs[name] = partial(clustering, source=source, tokens=count, layers=layers, of=of)
         return {name: compare(job, model, folder, pairs, peers) for name, job in jobs.items()}
 
 
