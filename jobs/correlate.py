@@ -31,22 +31,26 @@ def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Data
     """
     calign, colap = tree["calign"].to_dataset(), tree["colap"].to_dataset()
     stacks, layers = calign["stack"].values.tolist(), calign.layer.values.tolist()
-    tasks = scores.task.values.tolist()
+    tasks, checkpoints = scores.task.values.tolist(), scores.checkpoint.values.tolist()
     shape = len(tasks), 2, len(stacks), len(layers)
     values = {v.name: np.full(shape, np.nan) for v in CORRELATIONS.variables if not v.coordinate}
     for i, task in enumerate(tasks):
         primary = scores[PRIMARY[study.downstream[task].kind]].sel(task=task).mean("split")  # of test11 to test14
-        points = [
-            (checkpoint, pair, float(primary.sel(checkpoint=checkpoint, language=part)))
-            for checkpoint, part in product(scores.checkpoint.values.tolist(), scores.language.values.tolist())
+        pairs = {
+            part: pair
+            for part in scores.language.values.tolist()
             if (pair := _pair(study, study.downstream[task].languages(part))) is not None
-        ]
-        given = np.array([score for *_, score in points])
+        }
+        given = primary.sel(language=list(pairs)).transpose("checkpoint", "language").values
         for (k, stack), (m, layer) in product(enumerate(stacks), enumerate(layers)):
             where = {"stack": stack, "layer": layer}
+            aligned = calign.calign.sel(where)
             of = (
-                [float(calign.calign.sel(checkpoint=c, source=s, target=t, **where)) for c, (s, t), _ in points],
-                [_overlap(colap, c, pair, stack, layer) for c, pair, _ in points],
+                [
+                    [float(aligned.sel(checkpoint=c, source=s, target=t)) for s, t in pairs.values()]
+                    for c in checkpoints
+                ],
+                [[_overlap(colap, c, pair, stack, layer) for pair in pairs.values()] for c in checkpoints],
             )
             for j, measured in enumerate(of):
                 for name, value in rank_correlation(np.array(measured), given).items():

@@ -44,6 +44,7 @@ from schemas.results import (
     CALIGN_UNCERTAINTY_SWEEPS,
     COLAP_UNCERTAINTY_OF_PART,
     COLAP_UNCERTAINTY_SWEEPS,
+    CORRELATIONS,
     PROPERTIES_OF_PART,
     SCORES,
 )
@@ -100,7 +101,7 @@ class Context:
     @property
     def inputs(self) -> str:
         """Hash of the content of models, and of files that are read beside the text."""
-        laid_out = [SCORES.version] if self.study.scored else []
+        laid_out = [SCORES.version, CORRELATIONS.version] if self.study.scored else []
         return study.digest(self.models, self.downstream, self.fingerprints.get("properties"), *laid_out)
 
     def fingerprint(self, key: Key) -> str:

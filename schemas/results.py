@@ -281,11 +281,21 @@ CORRELATIONS = Schema(
     (
         *_coordinates(*_CORRELATION_DIMS),
         Variable("rho", _CORRELATION_DIMS, "float64", "rank correlation, in [-1, 1]"),
-        Variable("low", _CORRELATION_DIMS, "float64", "lower end of its bootstrap interval (2.5 % of draws below)"),
-        Variable("high", _CORRELATION_DIMS, "float64", "upper end of its bootstrap interval (2.5 % of draws above)"),
-        Variable("p", _CORRELATION_DIMS, "float64", "how often scores dealt anew correlate as much, either way"),
+        Variable(
+            "low", _CORRELATION_DIMS, "float64", "lower end of its bootstrap interval, of checkpoints and languages"
+        ),
+        Variable(
+            "high", _CORRELATION_DIMS, "float64", "upper end of its bootstrap interval, of checkpoints and languages"
+        ),
+        Variable(
+            "p",
+            _CORRELATION_DIMS,
+            "float64",
+            "how often checkpoints and languages dealt anew correlate as much, either way",
+        ),
         Variable("points", _CORRELATION_DIMS, "float64", "pairs of a checkpoint and a language", units="count"),
     ),
+    version=2,
 )
 
 _PART_DIMS = ("layer", "concept", "property")

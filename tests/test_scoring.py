@@ -85,26 +85,67 @@ def test_table__is_nan_where_nothing_was_scored() -> None:
     assert table.state.sel(checkpoint="mt", task="ted", language="de-en").item() == "fine-tuned"
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=12))
-def test_correlation__is_spearmans(points: list[tuple[int, int]]) -> None:
-    one, other = (np.array(values, float) for values in zip(*points, strict=True))
+@given(st.integers(1, 4), st.integers(1, 5), st.data())
+def test_correlation__is_spearmans(rows: int, columns: int, data: st.DataObject) -> None:
+    value = st.sampled_from([0.0, 1, 2, 3, 4, np.nan])
+    cells = st.lists(value, min_size=rows * columns, max_size=rows * columns)
+    one, other = (np.array(data.draw(cells)).reshape(rows, columns) for _ in range(2))
     found = rank_correlation(one, other, draws=50)
-    if len(set(one)) == 1 or len(set(other)) == 1:
+    kept = ~np.isnan(one) & ~np.isnan(other)
+    assert found["points"] == kept.sum()
+    if kept.sum() < 3 or len({*one[kept]}) == 1 or len({*other[kept]}) == 1:
         assert np.isnan(found["rho"])
         return
-    assert found["rho"] == pytest.approx(spearmanr(one, other).statistic)
-    assert found["points"] == len(points)
+    assert found["rho"] == pytest.approx(spearmanr(one[kept], other[kept]).statistic)
+    assert 0 < found["p"] <= 1
 
 
 def test_correlation__p_is_that_of_all_permutations() -> None:
-    one, other = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 1, 3, 5, 4])
-    rho = spearmanr(one, other).statistic
-    every = [spearmanr(one, p).statistic for p in itertools.permutations(other)]
+    one, other = np.array([[1.0, 2, 3, 4, 5]]), np.array([[2.0, 1, 3, 5, 4]])
+    rho = spearmanr(one[0], other[0]).statistic
+    every = [spearmanr(one[0], p).statistic for p in itertools.permutations(other[0])]
     expected = np.mean([abs(r) >= rho - 1e-12 for r in every])
     assert rank_correlation(one, other)["p"] == pytest.approx(expected, abs=0.015)
 
 
+def test_correlation__deals_whole_checkpoints_and_languages() -> None:
+    draw = np.random.default_rng(0)
+    one, other = draw.random((3, 4)), draw.random((3, 4)) + 3 * draw.random((3, 1))
+    rho = spearmanr(one.ravel(), other.ravel()).statistic
+    every = [
+        spearmanr(one.ravel(), other[np.ix_(rows, columns)].ravel()).statistic
+        for rows, columns in itertools.product(itertools.permutations(range(3)), itertools.permutations(range(4)))
+    ]
+    expected = np.mean([abs(r) >= abs(rho) - 1e-12 for r in every])
+    assert rank_correlation(one, other)["p"] == pytest.approx(expected, abs=0.015)
+
+
+def test_correlation__is_not_taken_in_by_what_the_pairs_of_a_checkpoint_share() -> None:
+    """Two variables that know nothing of each other, each with a large effect of its checkpoints and languages."""
+    draw = np.random.default_rng(0)
+    significant = {"whole": 0, "each": 0, "apart": 0}
+    for seed in range(150):
+        one, other = (
+            3 * draw.normal(size=(6, 1)) + 2 * draw.normal(size=(1, 5)) + draw.normal(size=(6, 5)) for _ in range(2)
+        )
+        whole = rank_correlation(one, other, seed=seed, draws=199)
+        each = rank_correlation(one.reshape(1, -1), other.reshape(1, -1), seed=seed, draws=199)
+        significant["whole"] += whole["p"] <= 0.05
+        significant["each"] += each["p"] <= 0.05  # as if the 30 pairs were independent
+        significant["apart"] += not whole["low"] <= 0 <= whole["high"]
+    assert significant["whole"] <= 15 < 30 < significant["each"]
+    assert significant["apart"] <= 15
+
+
 def test_correlation__leaves_out_points_without_a_score() -> None:
-    found = rank_correlation(np.array([1, 2, np.nan, 3.0]), np.array([1, 2, 9.0, 3]), draws=20)
+    found = rank_correlation(np.array([[1, 2, np.nan, 3.0]]), np.array([[1, 2, 9.0, 3]]), draws=20)
     assert (found["rho"], found["points"]) == (pytest.approx(1), 3)
-    assert np.isnan(rank_correlation(np.array([1, 2.0]), np.array([1, 2.0]))["rho"])
+    assert np.isnan(rank_correlation(np.array([[1, 2.0]]), np.array([[1, 2.0]]))["rho"])
+
+
+def test_correlation__of_checkpoints_without_scores_is_that_of_the_others() -> None:
+    draw = np.random.default_rng(1)
+    one, other = draw.random((4, 3)), draw.random((4, 3))
+    alone = rank_correlation(one[:3], other[:3], draws=500)
+    other[3] = np.nan
+    assert rank_correlation(one, other, draws=500) == alone
