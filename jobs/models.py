@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import paths
-from engine.model.shape import Shape, describe, identity
+from engine.model.shape import Shape, describe, identity, pinned
 from jobs import downstream
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
@@ -33,9 +33,9 @@ _BYTE = 64
 
 
 def place(study: Study, layout: Layout, checkpoint: str) -> str:
-    """Folder or hub name of a checkpoint: of one that the study makes, in its directory."""
+    """Folder of a checkpoint, which is in the study directory where the study makes it, or hub name and commit."""
     settings = study.checkpoints[checkpoint]
-    return layout.model(checkpoint) if settings.made else settings.model
+    return layout.model(checkpoint) if settings.made else pinned(settings.model)
 
 
 def identities(study: Study, layout: Layout) -> dict[str, str]:

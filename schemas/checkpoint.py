@@ -14,7 +14,8 @@ class Checkpoint(Section):
     """One state of a model."""
 
     model: str
-    """Folder in transformers' format, or a hub name; a path that starts with a dot starts at the study file."""
+    """Folder in transformers' format, or a hub name, which may end in @ and a revision (by default the newest when the
+    study is run); a path that starts with a dot starts at the study file."""
     tuned_on: tuple[Name, ...] = ()
     """Languages of the fine-tuning text; a pair outside them is zero-shot; empty for a base checkpoint."""
     tuned_for: Name | None = None

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from engine.model.load import check_vocabulary, load_tokenizer
-from engine.model.shape import Shape, check_trust, describe
+from engine.model.shape import Shape, check_trust, describe, origin
 from engine.model.train import save
 from schemas.errors import InputError
 
@@ -73,7 +73,7 @@ def open_head(model: str, kind: str, labels: Sequence[str], seed: int, *, truste
     if kind == "translation" and not shape.encoder_decoder:
         raise InputError(f"{model}: has no encoder and decoder, so it cannot translate; choose mT5 or its like")
     tokenizer = load_tokenizer(model, trusted=trusted)
-    config = AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+    config = AutoConfig.from_pretrained(**origin(model, trusted=trusted))
     brings = any(name.endswith(_ENDINGS.get(kind, "ForConditionalGeneration")) for name in config.architectures or ())
     if kind in _ENDINGS and not brings:
         config.id2label = dict(enumerate(labels))
@@ -93,11 +93,10 @@ def open_head(model: str, kind: str, labels: Sequence[str], seed: int, *, truste
 def _load(model: str, kind: str, config: Any, *, trusted: bool) -> Any:
     try:
         network, info = _CLASSES[kind].from_pretrained(
-            model,
+            **origin(model, trusted=trusted),
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            trust_remote_code=trusted,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
@@ -139,7 +138,7 @@ def draw_anew(model: str, seed: int, directory: str, *, trusted: bool = False) -
     """
     describe(model, trusted=trusted)
     tokenizer = load_tokenizer(model, trusted=trusted)
-    config = AutoConfig.from_pretrained(model, trust_remote_code=trusted)
+    config = AutoConfig.from_pretrained(**origin(model, trusted=trusted))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=trusted)

@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
-from engine.model.shape import check_trust, describe
+from engine.model.shape import check_trust, describe, origin
 from schemas.errors import InputError
 
 _ROOM = 0.8
@@ -23,7 +23,7 @@ def load_tokenizer(model: str, *, trusted: bool = False) -> Any:
         There is none, or it cannot tell which word a sub-word comes from.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted)
+        tokenizer: Any = AutoTokenizer.from_pretrained(**origin(model, trusted=trusted))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise _unloadable(model, error) from error
     if not tokenizer.is_fast:
@@ -63,10 +63,9 @@ def load_network(
     options, device = _placement(model, describe(model, trusted=trusted).parameters * dtype.itemsize, memory)
     try:
         network, info = AutoModel.from_pretrained(
-            model,
+            **origin(model, trusted=trusted),
             dtype=dtype,
             use_safetensors=True,
-            trust_remote_code=trusted,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,

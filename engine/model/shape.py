@@ -60,13 +60,10 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
     """
     auto = library().AutoConfig
     try:
-        whole = auto.from_pretrained(model, trust_remote_code=trusted)
+        whole = auto.from_pretrained(**origin(model, trusted=trusted))
     except (OSError, ValueError, KeyError, ImportError) as error:
         check_trust(model, error)
-        raise InputError(
-            f"{model}: expected a model folder in transformers' format or a hub name, but no configuration could be "
-            f"read ({str(error).splitlines()[0]}); a folder beside the study file is written with ./ before it"
-        ) from error
+        raise _unreadable(model, error) from error
     _check_pickled(model)
     config = whole if whole.is_encoder_decoder else whole.get_text_config()
     name = whole.model_type
@@ -82,6 +79,43 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
     inner = int(getattr(config, "intermediate_size", 0) or getattr(config, "d_ff", 0) or 4 * hidden)
     rough = sum(layers.values()) * (4 * hidden * hidden + 3 * hidden * inner) + int(config.vocab_size) * hidden
     return Shape(hidden, layers, positions, _counted(model) or rough, inner, int(config.vocab_size), causal)
+
+
+def origin(model: str, *, trusted: bool = False) -> dict[str, Any]:
+    """What `from_pretrained` is to open: a folder, or a hub name, which may end in @ and a revision."""
+    name, _, revision = model.rpartition("@")
+    if Path(model).is_dir() or not name:
+        return {"pretrained_model_name_or_path": model, "trust_remote_code": trusted}
+    code = {"code_revision": revision} if trusted else {}
+    return {"pretrained_model_name_or_path": name, "revision": revision, "trust_remote_code": trusted} | code
+
+
+def pinned(model: str) -> str:
+    """A folder as it is; a hub name with the commit that it stands for now, so that others open the same.
+
+    Raises
+    ------
+    InputError
+        There is no such model.
+    """
+    if Path(model).is_dir():
+        return model
+    import huggingface_hub  # noqa: PLC0415  (most models are folders)
+
+    opened = origin(model)
+    name = opened["pretrained_model_name_or_path"]
+    try:
+        held = huggingface_hub.hf_hub_download(name, "config.json", revision=opened.get("revision"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(model, error) from error
+    return f"{name}@{Path(held).parent.name}"  # the hub's cache: snapshots/COMMIT/config.json
+
+
+def _unreadable(model: str, error: Exception) -> InputError:
+    return InputError(
+        f"{model}: expected a model folder in transformers' format or a hub name, but no configuration could be "
+        f"read ({str(error).splitlines()[0]}); a folder beside the study file is written with ./ before it"
+    )
 
 
 def library() -> Any:
@@ -146,12 +180,11 @@ def identity(model: str, *, trusted: bool = False) -> str:
     """Short hash of a model's content: configuration and tokenizer whole, of weights 64 pieces of 64 KiB and the size.
 
     Weights that were trained differ everywhere, so pieces tell them apart in milliseconds at any size. A model of a
-    hub is known by its revision. Code counts where it is `trusted` and thus runs.
+    hub is known by its commit. Code counts where it is `trusted` and thus runs.
     """
     asked = "trust_remote_code" if trusted else ""
     if not Path(model).is_dir():
-        config = library().AutoConfig.from_pretrained(model, trust_remote_code=trusted)
-        return f"{model}@{getattr(config, '_commit_hash', None)}{asked}"
+        return pinned(model) + asked
     found = hashlib.sha256(asked.encode())
     for path in sorted(Path(model).iterdir()):
         if path.suffix in (".json", ".txt", ".model") or (trusted and path.suffix == ".py"):
