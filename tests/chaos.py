@@ -309,7 +309,7 @@ def store(made: Arena) -> Outcome:
     """An object store answers with 503 for a while: shorter, and longer, than its client tries again."""
     import s3fs  # noqa: PLC0415  (not everyone has it)
 
-    outcome, stages = Outcome(), cycle(("corpus", "activations", "concepts", "counts"))
+    outcome, stages = Outcome(), cycle(STAGES)
     flag, local = made.folder / "failing", made.out
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -390,7 +390,7 @@ SCENARIOS: dict[str, tuple[Callable[[Arena], Outcome], int]] = {
     "scheduler": (scheduler, 4),
     "driver": (driver, 6),
     "network": (network, 4),
-    "store": (store, 4),
+    "store": (store, 6),
     "disk": (disk, 6),
 }
 """Each scenario, and its number of faults."""
