@@ -161,7 +161,7 @@ def _cluster(
     done = {name for name, record in read_records(records).items() if record.fingerprint == fingerprint}
     left = [layer for layer in layers if str(Key("concepts", (*task.part, str(layer)))) not in done]
     finished = len(layers) - len(left)
-    with create(limits) as workers, progress(workers) as watch:
+    with create(limits, models=False) as workers, progress(workers) as watch:
 
         def say(words: str = "") -> None:
             watch(Event("concepts", finished, len(layers), words))
@@ -321,7 +321,7 @@ def assign_vectors(
     if model is None:
         _opened(source)
     limits = files.load_machine(machine)
-    with _vectors_of(source, model, concept_store, layer, limits) as vectors, create(limits) as workers:
+    with _vectors_of(source, model, concept_store, layer, limits) as vectors, create(limits, models=False) as workers:
         assigned = assign(concept_store, vectors, workers, k=k, layers=layer)
         assigned.attrs["activations"] = source
     if path is not None:

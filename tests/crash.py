@@ -7,15 +7,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-# a clean server, with the libraries imported, forks for each command: seconds less than a new interpreter
+# A clean server, with the libraries imported, forks for each command, and for each worker of Dask here: seconds less
+# than a new interpreter.
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     ["tests.crash", "jobs.cli", "engine.model.encode", "transformers.models.bert.modeling_bert"]
 )
+
+
+def serve() -> None:
+    """Start the server, before others choose what it imports."""
+    forkserver.ensure_running()
 
 
 def start(

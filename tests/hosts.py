@@ -1,5 +1,6 @@
 """Dask clusters of processes of their own, on this host or on hosts of their own, that tests freeze, kill and part."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,12 +26,27 @@ QUICK = {
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """Worker processes below a driver or a nanny."""
+    """Worker processes of a driver or a nanny: below it, or forked by the process that forked it as well."""
+    found = []
+    for start in (process, process.parent()):
+        with contextlib.suppress(psutil.Error):
+            if start is not None and (start is process or _forks(start)):
+                found += start.children(recursive=True)
+    return [child for child in found if child != process and _works(child)]
+
+
+def _forks(process: psutil.Process) -> bool:
+    """Whether a process is one that others are forked from, or was forked from one: both have the same command."""
+    return any("multiprocessing.forkserver" in word for word in process.cmdline())
+
+
+def _works(process: psutil.Process) -> bool:
     try:
-        below = process.children(recursive=True)
-        return [child for child in below if any("spawn_main" in word for word in child.cmdline())]
+        parent = process.parent()
+        spawned = any("spawn_main" in word for word in process.cmdline())
+        return spawned or (parent is not None and _forks(process) and _forks(parent))
     except psutil.Error:
-        return []
+        return False
 
 
 @dataclass

@@ -23,6 +23,7 @@ from schemas.errors import TaskError
 from schemas.machine import Machine
 from schemas.task import Key
 from tests import crash
+from tests.hosts import workers_of
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, call
 
@@ -109,7 +110,7 @@ def test_run__workers_killed_at_random_moments(kills: int, undisturbed: SmallStu
         moments = sorted(chance.randrange(1, total) for _ in range(kills))
         while process.poll() is None:
             done = len(crash.records(out))
-            if moments and done >= moments[0] and (workers := _workers(killer)):
+            if moments and done >= moments[0] and (workers := workers_of(killer)):
                 del moments[0]
                 time.sleep(chance.random() * 0.05)
                 worker = chance.choice(workers)
@@ -159,14 +160,6 @@ def poison(task: str, folder: str) -> None:
         return healthy(key, context)
 
     jobs.tasks.FUNCTIONS[stage] = poisoned
-
-
-def _workers(driver: psutil.Process) -> list[psutil.Process]:
-    """Processes of Dask workers that a driver has started."""
-    try:
-        return [child for child in driver.children() if any("spawn_main" in word for word in child.cmdline())]
-    except psutil.NoSuchProcess:
-        return []
 
 
 @pytest.fixture

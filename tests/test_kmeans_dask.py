@@ -11,6 +11,7 @@ import pytest
 
 from engine.workers.cluster import ClusterWorkers
 from schemas.machine import Machine
+from tests.hosts import workers_of
 from tests.small_vectors import assert_same, clustered, settings, stored
 from tests.test_concepts import blobs
 
@@ -24,7 +25,7 @@ def killer(seed: int, pause: float, most: int = 2) -> Iterator[list[int]]:
 
     def work() -> None:
         while len(killed) < most and not ended.wait(chance.uniform(0.3, 1) * pause):
-            found = [p for p in psutil.Process().children() if any("spawn_main" in word for word in p.cmdline())]
+            found = workers_of(psutil.Process())
             if found:
                 victim = chance.choice(found)
                 victim.kill()

@@ -49,9 +49,9 @@ Step = tuple[Group, ...]
 class ClusterWorkers:
     """Dask workers. Results are folded in key order where it shows, so their bits equal those of the serial workers."""
 
-    def __init__(self, machine: Machine) -> None:
-        """Prepare workers; entering starts or reaches them."""
-        self._machine = machine
+    def __init__(self, machine: Machine, *, models: bool = True) -> None:
+        """Prepare workers; entering starts or reaches them. `models` as in `engine.workers.launch.start`."""
+        self._machine, self._models = machine, models
         self.threads, self.products = machine.threads or 1, str(machine.products)
         self._cluster: Any = None
         self._ended = Event()
@@ -65,7 +65,7 @@ class ClusterWorkers:
 
     def __enter__(self) -> Self:
         try:
-            self._cluster = launch.start(self._machine)
+            self._cluster = launch.start(self._machine, models=self._models)
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
             self._client.register_plugin(remote.Prepared())

@@ -3,13 +3,14 @@
 import logging
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from dask import config
 from dask.distributed import Client, LocalCluster, Security, SSHCluster
+from distributed.utils import get_mp_context
 
 from schemas.errors import InputError
 from schemas.machine import STARTED, Machine
@@ -26,12 +27,22 @@ differs from its defaults: tasks take seconds, and fifty and a hundred looks a s
 Processes of this computer, and those that ssh starts, do the same; others have a configuration of their own."""
 config.update_defaults(_LOOKS)
 
+_TASKS = ("engine.workers.remote", "engine.concepts", "engine.links", "engine.results")
+_MODELS = ("engine.model.encode", "transformers.modeling_utils")
+"""What worker processes of this computer have imported when they begin; imports of models take eight seconds of a core
+in each process that imports them itself."""
+
 _DEAF, _TIED = "engine.workers.deaf", "engine.workers.tied"
 """What processes of this computer, and those that ssh starts, preload."""
 
 
-def start(machine: Machine) -> Any:
+def start(machine: Machine, *, models: bool = True) -> Any:
     """Start the processes of a machine file: a Dask cluster; None for a scheduler that others run.
+
+    Parameters
+    ----------
+    models
+        Whether tasks open models.
 
     Raises
     ------
@@ -41,6 +52,8 @@ def start(machine: Machine) -> Any:
     if machine.type not in STARTED:
         return None
     limit = int(machine.memory_bytes / _PAUSE)
+    if machine.type == "local":
+        _fork_from(_TASKS + _MODELS * models)
     try:
         cluster = _STARTERS[machine.type](machine, machine.expected, limit)
     except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
@@ -125,6 +138,20 @@ def _certificates() -> Security:
                     f"DASK_DISTRIBUTED__COMM__TLS__{'CA_FILE' if what == 'ca_file' else f'{role}__{what}'.upper()}"
                 )
     return found
+
+
+def _fork_from(modules: Sequence[str]) -> None:
+    """Have worker processes forked from one that has imported modules, unless Dask's configuration says how they start.
+
+    That process runs nothing else and has no threads, so that nothing is forked at work. Where GPUs are used each
+    process starts anew: what sees them is to be told first which of them is its own.
+    """
+    key = "distributed.worker.multiprocessing-method"
+    if config.get(key) == "spawn":  # as Dask's defaults say
+        config.set({key: "forkserver"})
+    context = get_mp_context()  # which chooses modules of its own, once
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(list(modules))
 
 
 def _local(machine: Machine, count: int, limit: int) -> Any:
