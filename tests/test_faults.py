@@ -101,16 +101,15 @@ def test_run__workers_killed_at_random_moments(kills: int, undisturbed: SmallStu
     machine = tmp_path / "machine.yaml"
     machine.write_text("{type: local, workers: 2, memory: 2}")
     total = len(crash.records(undisturbed.directory))
-    command = [sys.executable, "-m", "jobs.cli", "run", str(undisturbed.file), "--out", str(out), "-m", str(machine)]
-    killed, killer = 0, None
+    said, killed = tmp_path / "said", 0
     while killed < kills:  # a run on fast workers may end before the last kill
         shutil.rmtree(out, ignore_errors=True)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        killer = psutil.Process(process.pid)
+        child = crash.start("run", undisturbed.file, "--out", out, "-m", machine, err=said)
+        driver = psutil.Process(child.pid)
         moments = sorted(chance.randrange(1, total) for _ in range(kills))
-        while process.poll() is None:
+        while child.is_alive():
             done = len(crash.records(out))
-            if moments and done >= moments[0] and (workers := workers_of(killer)):
+            if moments and done >= moments[0] and (workers := workers_of(driver)):
                 del moments[0]
                 time.sleep(chance.random() * 0.05)
                 worker = chance.choice(workers)
@@ -118,8 +117,8 @@ def test_run__workers_killed_at_random_moments(kills: int, undisturbed: SmallStu
                     worker.kill()
                     killed += 1
             time.sleep(0.005)
-        said = process.communicate()[0]
-        assert process.returncode == 0, said[-3000:]
+        child.join()
+        assert child.exitcode == 0, said.read_text()[-3000:]
         crash.assert_equal(out, undisturbed.directory, metadata=False)
 
 
