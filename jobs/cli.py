@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from engine import lease, ledger
+from engine.environment import versions
 from engine.workers.attempts import name_tasks_in_logs
 from engine.workers.create import create
 from jobs import clustering, convert, demo, files, finetune, link, linking, sizes, stages, status, templates, verify
@@ -49,6 +50,21 @@ Grow = Annotated[
     bool,
     typer.Option("--grow", help="Take up more sentences, languages, layers or another selection; vectors are kept."),
 ]
+
+
+def _tell_versions(asked: bool) -> None:
+    if asked:
+        out.print(versions().replace(", ", "\n"), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_versions, is_eager=True, help="Print versions and exit.")
+    ] = False,
+) -> None:
+    """Take the options before a command."""
 
 
 @app.command("run")

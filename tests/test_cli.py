@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_help__lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert call(monkeypatch, "--help") == 0
     printed = capsys.readouterr().out
     assert [command for command in HELP if command not in printed] == []
+
+
+def test_version__is_that_of_all_that_decides_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--version") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"colign {version('colign')}"
+    assert f"torch {version('torch')}" in lines
 
 
 @pytest.mark.parametrize(
