@@ -50,20 +50,22 @@ def rank_correlation(
     drawn = _spearman(*(values[rows[:, :, None], columns[:, None, :]] for values in (one, other)))
     rows, columns = (draw.permuted(np.tile(np.arange(n), (draws, 1)), axis=1) for n in one.shape)
     against = other[rows[:, :, None], columns[:, None, :]]
-    dealt = _spearman(np.broadcast_to(one, against.shape), against)
+    dealt = _spearman(one[None], against)
     low, high = np.nanquantile(drawn, (0.025, 0.975))
     as_much = int((np.abs(dealt) >= abs(rho) - 1e-12).sum())
     return found | {"rho": float(rho), "low": float(low), "high": float(high), "p": (1 + as_much) / (1 + draws)}
 
 
 def _spearman(one: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rank correlation (draw) of values (draw, ...), without cells of a NaN; NaN where a draw is constant."""
+    """Rank correlation (draw) of values (draw, ...), of which one alone stands for all, without cells of a NaN; NaN
+    where a draw is constant."""
     one, other = (values.reshape(len(values), -1) for values in (one, other))
     kept = ~(np.isnan(one) | np.isnan(other))
     count = np.maximum(kept.sum(1, keepdims=True), 1)
     centred = []
     for values in (one, other):
-        ranks = scipy.stats.rankdata(np.where(kept, values, np.inf), axis=1)  # what is left out ranks above all others
+        known = values if kept.all() else np.where(kept, values, np.inf)  # what is left out ranks above all others
+        ranks = scipy.stats.rankdata(known, axis=1)
         centred.append(np.where(kept, ranks - (ranks * kept).sum(1, keepdims=True) / count, 0))
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine import labelled
 from engine.labelled import Examples, labels_of
+from engine.model.shape import pinned
 from engine.scoring import score
 from schemas.downstream import Downstream
 from schemas.errors import InputError
@@ -55,7 +56,7 @@ def tune(
     train = labelled.read(task.kind, parts)
     dev = labelled.read(task.kind, task.within("dev", tuple(languages)))
     outcome = finetune(
-        model,
+        pinned(model),
         task.kind,
         train,
         dev,
@@ -100,7 +101,7 @@ def evaluate(
     if not any(texts.values()):
         raise InputError(f"the task has no text to score on: name files under {' or '.join(names) or 'test'}")
     labels = _labels(task) or labels_of(task.kind, next(filter(None, texts.values())))
-    head = open_head(model, task.kind, labels, task.tuning.seed, trusted=trusted)
+    head = open_head(pinned(model), task.kind, labels, task.tuning.seed, trusted=trusted)
     occurring = {label for of in texts.values() for label in labels_of(task.kind, of)}
     if head.trained and task.kind != "translation" and not occurring <= {*head.labels}:
         raise InputError(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import paths
-from engine.model.shape import Shape, describe, identity, pinned
+from engine.model.shape import Shape, describe, identity
 from jobs import downstream
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
@@ -32,14 +32,8 @@ _BYTE = 64
 """Bytes in memory of a byte of text with its answers: words, sub-words, and where they come from."""
 
 
-def place(study: Study, layout: Layout, checkpoint: str) -> str:
-    """Folder of a checkpoint, which is in the study directory where the study makes it, or hub name and commit."""
-    settings = study.checkpoints[checkpoint]
-    return layout.model(checkpoint) if settings.made else pinned(settings.model)
-
-
-def identities(study: Study, layout: Layout) -> dict[str, str]:
-    """Hash, by checkpoint, of the content of its model, or of all that it is made of.
+def identities(study: Study, layout: Layout, opened: Mapping[str, str]) -> dict[str, str]:
+    """Hash, by checkpoint, of the content of its model, or of all that it is made of; `opened` as in the Context.
 
     Raises
     ------
@@ -56,7 +50,7 @@ def identities(study: Study, layout: Layout) -> dict[str, str]:
         )
     found = {}
     for name, checkpoint in study.checkpoints.items():
-        found[name] = identity(checkpoint.model, trusted=checkpoint.trust_remote_code)
+        found[name] = identity(opened[name], trusted=checkpoint.trust_remote_code)
         if checkpoint.made:
             task = study.downstream.get(checkpoint.tuned_for or "")
             tuning = [] if task is None else [_hash(task, "train", checkpoint), _hash(task, "dev", checkpoint)]
@@ -121,26 +115,27 @@ def _text(task: Downstream) -> int:
     return _BYTE * sum(int(size or 0) for size in sizes)
 
 
-def make(study: Study, layout: Layout, checkpoint: str) -> dict[str, Any]:
-    """Make a checkpoint and write it; returns what tuning reports, and the hash of the content written."""
+def make(study: Study, layout: Layout, checkpoint: str, model: str) -> dict[str, Any]:
+    """Make a checkpoint of a model and write it; returns what tuning reports, and the hash of the content written."""
     settings, folder = study.checkpoints[checkpoint], layout.model(checkpoint)
     trusted = settings.trust_remote_code
     if settings.tuned_for is None:
         from engine.model.heads import draw_anew  # noqa: PLC0415  (torch and transformers: seconds)
 
-        draw_anew(settings.model, study.concepts.seed, folder, trusted=trusted)
+        draw_anew(model, study.concepts.seed, folder, trusted=trusted)
         outcome: dict[str, Any] = {}
     else:
         task = study.downstream[settings.tuned_for]
-        tuned = downstream.tune(task, settings.model, settings.tuned_on, folder, trusted=trusted)
+        tuned = downstream.tune(task, model, settings.tuned_on, folder, trusted=trusted)
         outcome = {"parts": list(tuned.parts), "examples": tuned.examples, **tuned.outcome}
     return {**outcome, "content": identity(folder, trusted=trusted)}
 
 
-def score(study: Study, layout: Layout, checkpoint: str, task: str) -> dict[str, Any]:
-    """Scores of a checkpoint on the test text of a task."""
-    settings, trusted = study.downstream[task], study.checkpoints[checkpoint].trust_remote_code
-    rows = downstream.evaluate(settings, place(study, layout, checkpoint), trusted=trusted)
+def score(study: Study, layout: Layout, checkpoint: str, task: str, model: str) -> dict[str, Any]:
+    """Scores of a checkpoint on the test text of a task: of a model, or of what the study has made of it."""
+    state = study.checkpoints[checkpoint]
+    folder = layout.model(checkpoint) if state.made else model
+    rows = downstream.evaluate(study.downstream[task], folder, trusted=state.trust_remote_code)
     return {"scores": [{"checkpoint": checkpoint, "task": task, **row} for row in rows]}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import xarray as xr
 
 from engine import concepts, lease, ledger, paths, results, store
+from engine.model.shape import is_pinned
 from engine.records import delete_record, read_records
 from engine.sentences import compare_files
 from engine.workers.protocol import Workers
@@ -199,7 +200,9 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
         elif stage in _CHEAP or grow:
             stale.append(name)
         else:
+            hub = sorted({of for of in context.opened.values() if is_pinned(of)})
             unnamed = "a file under links.files" if context.given else "its settings"
+            unnamed = f"a model: {hub[0]} now; the vectors' attribute tells what was read" if hub else unnamed
             changed = "; ".join(files.changes(context.study, context.layout)) or unnamed
             remedy = "Choose another directory with --out, restore the settings, or delete the directory"
             if vectors.hold(context.vectors):

@@ -10,7 +10,7 @@ from engine.activations import Extraction, layers_of
 from engine.concepts import Clustering
 from engine.kernels.shards import shard_ranges
 from engine.model.pieces import Wanted
-from engine.model.shape import describe
+from engine.model.shape import describe, pinned
 from engine.seeding import drawing
 from jobs import clustering, linking, models
 from jobs.clustering import PROCESS
@@ -119,13 +119,14 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
     """
     settings = study.activations
     extractions: dict[tuple[str, ...], Extraction] = {}
+    opened = {name: pinned(checkpoint.model) for name, checkpoint in study.checkpoints.items()}
     for name, checkpoint in study.checkpoints.items():
-        shape = describe(checkpoint.model, trusted=checkpoint.trust_remote_code)
-        model = models.place(study, layout, name)
+        shape = describe(opened[name], trusted=checkpoint.trust_remote_code)
+        model = layout.model(name) if checkpoint.made else opened[name]
         for stack in settings.stacks:
             wanted = Wanted(
                 stack,
-                layers_of(checkpoint.model, stack, settings.layers, trusted=checkpoint.trust_remote_code),
+                layers_of(opened[name], stack, settings.layers, trusted=checkpoint.trust_remote_code),
                 settings.pooling,
                 settings.decoder_position,
                 settings.compute,
@@ -151,7 +152,7 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
                     memory // 2,
                     checkpoint.trust_remote_code,
                 )
-    contents = models.identities(study, layout)
+    contents = models.identities(study, layout, opened)
     given = linking.links_given(study, layout)
     tags = [models.content(file) for file in study.tag_files]
     hashes = fingerprints(study, sorted(links.sha256 for links in given.values()), tags)
@@ -167,7 +168,7 @@ def context(study: Study, layout: Layout, threads: int, memory: int) -> Context:
         {p: digest(origin, contents[p[0]], [task.source]) for p, task in extractions.items()},
     )
     tasks = {name: models.task_hash(task) for name, task in study.downstream.items()}
-    return Context(study, layout, vectors, hashes, contents, tasks, given, memory)
+    return Context(study, layout, vectors, hashes, opened, contents, tasks, given, memory)
 
 
 def stages(context: Context, text: Text, memory: int) -> tuple[Stage, ...]:

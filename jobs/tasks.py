@@ -84,6 +84,8 @@ class Context:
     vectors: Vectors
     fingerprints: Mapping[str, str]
     """Hash, by stage, of the settings that decide its result, the model aside."""
+    opened: Mapping[str, str]
+    """Folder, or hub name with the commit, of what each checkpoint is, or is made of."""
     models: Mapping[str, str]
     """Hash, by checkpoint, of the content of its model."""
     downstream: Mapping[str, str]
@@ -365,12 +367,14 @@ def describe_properties(key: Key, context: Context) -> Outcome:
 
 def make_model(key: Key, context: Context) -> Outcome:
     """A checkpoint that the study makes."""
-    return models.make(context.study, context.layout, *key.part)
+    (name,) = key.part
+    return models.make(context.study, context.layout, name, context.opened[name])
 
 
 def score_model(key: Key, context: Context) -> Outcome:
     """Scores of a checkpoint on a downstream task; the record holds them."""
-    return models.score(context.study, context.layout, *key.part)
+    name, task = key.part
+    return models.score(context.study, context.layout, name, task, context.opened[name])
 
 
 FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {

@@ -12,10 +12,12 @@ from typing_extensions import override
 
 
 @contextmanager
-def served(name: str, revisions: Mapping[str, Path], latest: str) -> Iterator[tuple[dict[str, str], list[str]]]:
+def served(
+    name: str, revisions: Mapping[str, Path], branches: Mapping[str, str]
+) -> Iterator[tuple[dict[str, str], list[str]]]:
     """Serve the folders of one repository, by commit; yields environment variables that lead there, and what was asked.
 
-    `latest` is the commit of the branch `main`.
+    `branches` are commits by name.
     """
     asked: list[str] = []
 
@@ -30,19 +32,20 @@ def served(name: str, revisions: Mapping[str, Path], latest: str) -> Iterator[tu
             asked.append(f"{self.command} {path}")
             if path.startswith(f"{name}/resolve/"):
                 revision, file = path.removeprefix(f"{name}/resolve/").split("/", 1)
-                self._file({"main": latest}.get(revision, revision), file)
+                self._file(branches.get(revision, revision), file)
             elif path.startswith(f"api/models/{name}"):
-                revision = path.rpartition("/revision/")[2] if "/revision/" in path else "main"
-                commit = {"main": latest}.get(revision, revision)
-                if commit not in revisions:
-                    self._say(404, b"", {"X-Error-Code": "RevisionNotFound"})
-                elif "/tree/" in path:
-                    self._say(200, json.dumps([]).encode())
-                else:
-                    files = [{"rfilename": file.name} for file in sorted(revisions[commit].iterdir())]
-                    self._say(200, json.dumps({"id": name, "modelId": name, "sha": commit, "siblings": files}).encode())
+                what, *of = [*path.removeprefix(f"api/models/{name}").strip("/").split("/"), "main"]
+                self._about(what, branches.get(of[0], of[0]))
             else:
                 self._say(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+        def _about(self, what: str, commit: str) -> None:
+            if commit not in revisions:
+                return self._say(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            names = sorted(file.name for file in revisions[commit].iterdir())
+            files = [{"type": "file", "path": one, "size": 1, "oid": commit} for one in names]
+            whole = {"id": name, "modelId": name, "sha": commit, "siblings": [{"rfilename": one} for one in names]}
+            return self._say(200, json.dumps(files if what == "tree" else whole).encode())
 
         def _file(self, commit: str, file: str) -> None:
             if commit not in revisions:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.hosts import ROOT
 from tests.hub import served
 from tests.oracles.vectors import save_bert
 
-FIRST, SECOND = "a" * 40, "b" * 40
+FIRST, SECOND, THIRD = "a" * 40, "b" * 40, "c" * 40
 
 _COMMANDS = """
 import contextlib, json, sys
@@ -47,19 +48,27 @@ def test_hub__newest_and_named_revision(tmp_path: Path) -> None:
     text = tmp_path / "en.txt"
     text.write_text("the house is small\na small dog\n")
     models = {c: Path(save_bert(tmp_path / c[0], positions=64, seed=n)) for n, c in enumerate((FIRST, SECOND))}
+    models[THIRD] = tmp_path / "pickled"
+    models[THIRD].mkdir()
+    shutil.copy(models[FIRST] / "config.json", models[THIRD])
+    (models[THIRD] / "pytorch_model.bin").touch()
     given = {
         "first": str(models[FIRST]),
         "second": str(models[SECOND]),
         "pinned": f"lab/bert@{FIRST}",
         "newest": "lab/bert",
         "unknown": "lab/bert@v9",
+        "pickled": "lab/bert@pickled",
+        "mistaken": f"{models[FIRST]}@v2",
     }
     commands = [["extract", model, str(text), "--out", str(tmp_path / name)] for name, model in given.items()]
-    with served("lab/bert", models, latest=SECOND) as (env, asked):
+    with served("lab/bert", models, {"main": SECOND, "pickled": THIRD}) as (env, asked):
         said = run(tmp_path, env, *commands)
         assert sum(line == f"GET lab/bert/resolve/{SECOND}/model.safetensors" for line in asked) == 1
     assert "error: lab/bert@v9: expected a model folder" in said
-    assert said.count("exit code") == said.count("exit code 2") == 1
+    assert "error: lab/bert@pickled: has no weights in safetensors" in said
+    assert f"error: {models[FIRST]}@v2: expected a model folder" in said  # a folder has no revisions
+    assert said.count("exit code") == said.count("exit code 2") == 3
     found = {name: store.load(str(tmp_path / name), ACTIVATIONS) for name in ("first", "second", "pinned", "newest")}
     vectors = {name: dataset.activation.values for name, dataset in found.items()}
     np.testing.assert_array_equal(vectors["pinned"], vectors["first"])

@@ -141,8 +141,15 @@ def draw_anew(model: str, seed: int, directory: str, *, trusted: bool = False) -
     config = AutoConfig.from_pretrained(**origin(model, trusted=trusted))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=trusted)
+        network = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=trusted, **_code(config, model))
     save(network, tokenizer, directory)
+
+
+def _code(config: Any, model: str) -> dict[str, Any]:
+    """Revision of the code that a configuration names, where it lies in the model's own repository."""
+    own = not any("--" in str(where) for where in getattr(config, "auto_map", {}).values())
+    revision = origin(model).get("revision")
+    return {"code_revision": revision} if own and revision and hasattr(config, "auto_map") else {}
 
 
 def encode(head: Head, given: Any, longest: int) -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from schemas.errors import InputError
 
 _READ_BOTH_WAYS = ("xlnet", "bert-generation")
 """Classes that have a causal head and no masked one, and whose words nevertheless see what follows."""
+
+_COMMIT = re.compile("@[0-9a-f]{40}$")
+"""End of a hub name with a commit."""
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """How the names of weights end that torch has pickled."""
@@ -82,12 +86,14 @@ def describe(model: str, *, trusted: bool = False) -> Shape:
 
 
 def origin(model: str, *, trusted: bool = False) -> dict[str, Any]:
-    """What `from_pretrained` is to open: a folder, or a hub name, which may end in @ and a revision."""
+    """What `from_pretrained` is to open: a folder, or a hub name, which may end in @ and a revision.
+
+    Code that a model brings is of that revision, too, where it lies in the same repository.
+    """
     name, _, revision = model.rpartition("@")
-    if Path(model).is_dir() or not name:
+    if not (name and revision) or name[0] in "/.~" or Path(model).is_dir() or Path(name).is_dir():
         return {"pretrained_model_name_or_path": model, "trust_remote_code": trusted}
-    code = {"code_revision": revision} if trusted else {}
-    return {"pretrained_model_name_or_path": name, "revision": revision, "trust_remote_code": trusted} | code
+    return {"pretrained_model_name_or_path": name, "revision": revision, "trust_remote_code": trusted}
 
 
 def pinned(model: str) -> str:
@@ -96,9 +102,9 @@ def pinned(model: str) -> str:
     Raises
     ------
     InputError
-        There is no such model.
+        There is no such model, or it has no weights in safetensors.
     """
-    if Path(model).is_dir():
+    if Path(model).is_dir() or is_pinned(model):
         return model
     import huggingface_hub  # noqa: PLC0415  (most models are folders)
 
@@ -108,7 +114,29 @@ def pinned(model: str) -> str:
         held = huggingface_hub.hf_hub_download(name, "config.json", revision=opened.get("revision"))
     except (OSError, ValueError) as error:
         raise _unreadable(model, error) from error
-    return f"{name}@{Path(held).parent.name}"  # the hub's cache: snapshots/COMMIT/config.json
+    commit = Path(held).parent.name  # the hub's cache: snapshots/COMMIT/config.json
+    _check_offered(model, name, commit)
+    return f"{name}@{commit}"
+
+
+def _check_offered(model: str, name: str, commit: str) -> None:
+    """Refuse a repository without safetensors before the work that comes before they are loaded."""
+    import huggingface_hub  # noqa: PLC0415
+
+    try:
+        files = huggingface_hub.list_repo_files(name, revision=commit)
+    except (OSError, ValueError):
+        return  # the hub is out of reach: what is in its cache is tried
+    if not any(file.endswith(".safetensors") for file in files):
+        raise InputError(
+            f"{model}: has no weights in safetensors, and pickles, which can run any code, are never loaded; where the "
+            "hub has converted it, in one of its pull requests, write NAME@refs/pr/NUMBER"
+        )
+
+
+def is_pinned(model: str) -> bool:
+    """Whether this is a hub name that can mean one state of a model alone."""
+    return not Path(model).is_dir() and _COMMIT.search(model) is not None
 
 
 def _unreadable(model: str, error: Exception) -> InputError:

@@ -1,10 +1,14 @@
 """Dask clusters of a machine file. With `engine.workers.cluster` and `remote` the only user of dask."""
 
 import logging
+import os
 import signal
+import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +56,7 @@ def start(machine: Machine, *, models: bool = True) -> Any:
     if machine.type not in STARTED:
         return None
     limit = int(machine.memory_bytes / _PAUSE)
-    if machine.type == "local":
-        _fork_from(_TASKS + _MODELS * models)
+    _choose_method(machine, _TASKS + _MODELS * models)
     try:
         cluster = _STARTERS[machine.type](machine, machine.expected, limit)
     except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
@@ -140,18 +143,36 @@ def _certificates() -> Security:
     return found
 
 
-def _fork_from(modules: Sequence[str]) -> None:
+def _choose_method(machine: Machine, modules: Sequence[str]) -> None:
     """Have worker processes forked from one that has imported modules, unless Dask's configuration says how they start.
 
-    That process runs nothing else and has no threads, so that nothing is forked at work. Where GPUs are used each
-    process starts anew: what sees them is to be told first which of them is its own.
+    That process runs nothing else and has no threads, so that nothing is forked at work. Where GPUs are used, or an
+    environment is given, each process starts anew: libraries look at it when they are imported.
     """
     key = "distributed.worker.multiprocessing-method"
-    if config.get(key) == "spawn":  # as Dask's defaults say
-        config.set({key: "forkserver"})
-    context = get_mp_context()  # which chooses modules of its own, once
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(list(modules))
+    if config.get(key, None, config=config.collect()) is not None:  # defaults aside
+        return
+    told = "env" in machine.further or config.get("distributed.nanny.environ", None)
+    forked = machine.type == "local" and not told
+    config.set({key: "forkserver" if forked else "spawn"})
+    if forked:
+        get_mp_context().set_forkserver_preload(list(modules))  # in the place of those that Dask chooses, once
+        with _environment():
+            forkserver.ensure_running()
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """The environment of Dask's workers, in which libraries are looked for where this process does."""
+    asked = config.get("distributed.nanny.pre-spawn-environ", None) or {}
+    before = dict(os.environ)
+    os.environ.update({name: str(value) for name, value in asked.items() if value is not None} | before)
+    os.environ.update({"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _local(machine: Machine, count: int, limit: int) -> Any:
