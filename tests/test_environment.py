@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
 from engine import environment, lease
+from engine.workers import launch
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.serial import SerialWorkers
 from jobs import files
@@ -48,8 +50,42 @@ def test_check__workers_of_this_computer_are_alike(studied: tuple[Study, Layout]
     with lease.held(studied[1].lease), ClusterWorkers(Machine(type="local", workers=2, memory=1)) as workers:
         assert len({found["colign"] for found in workers.each(environment.describe, "", "", []).values()}) == 1
         assert os.getpid() not in workers.each(os.getpid).values()
+        assert {*workers.each(prepared).values()} == {(True, "1")}  # modules of models, and one thread of BLAS
         check_workers(workers, *studied)
         assert [path.name for path in Path(studied[1].root).iterdir()] == ["lease.json"]
+
+
+def prepared() -> tuple[bool, str | None]:
+    return "transformers.modeling_utils" in sys.modules, os.environ.get("OMP_NUM_THREADS")
+
+
+@pytest.mark.parametrize(
+    ("machine", "said", "expected"),
+    [
+        ({"type": "local"}, None, "forkserver"),
+        ({"type": "local"}, "spawn", "spawn"),
+        ({"type": "local", "env": {"HF_HUB_OFFLINE": "1"}}, None, "spawn"),  # which is read as libraries are imported
+        ({"type": "cuda"}, None, "spawn"),
+    ],
+    ids=["local", "as Dask's configuration says", "an environment", "GPUs"],
+)
+def test_local_workers__how_they_start(
+    machine: dict[str, Any], said: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = "distributed.worker.multiprocessing-method"
+    started = []
+    monkeypatch.setattr(launch.forkserver, "ensure_running", lambda: started.append(dict(os.environ)))
+    if said is not None:
+        monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", said)
+    before = dict(os.environ)
+    with dask.config.set({method: "spawn"}):
+        launch.choose_method(Machine(**machine), ("engine.concepts",))
+        assert dask.config.get(method) == expected
+    assert dict(os.environ) == before
+    assert len(started) == (expected == "forkserver")
+    for env in started:
+        assert env["PYTHONPATH"].split(os.pathsep) == [os.path.abspath(folder) for folder in sys.path]
+        assert env["PYTHONSAFEPATH"] == env["OMP_NUM_THREADS"] == "1"
 
 
 def test_check__everything_that_differs_is_in_one_table(studied: tuple[Study, Layout]) -> None:

@@ -56,7 +56,7 @@ def start(machine: Machine, *, models: bool = True) -> Any:
     if machine.type not in STARTED:
         return None
     limit = int(machine.memory_bytes / _PAUSE)
-    _choose_method(machine, _TASKS + _MODELS * models)
+    choose_method(machine, _TASKS + _MODELS * models)
     try:
         cluster = _STARTERS[machine.type](machine, machine.expected, limit)
     except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
@@ -143,7 +143,7 @@ def _certificates() -> Security:
     return found
 
 
-def _choose_method(machine: Machine, modules: Sequence[str]) -> None:
+def choose_method(machine: Machine, modules: Sequence[str]) -> None:
     """Have worker processes forked from one that has imported modules, unless Dask's configuration says how they start.
 
     That process runs nothing else and has no threads, so that nothing is forked at work. Where GPUs are used, or an
