@@ -16,7 +16,7 @@ from engine.workers.cluster import ClusterWorkers
 from engine.workers.protocol import Usage, Workers
 from engine.workers.serial import SerialWorkers
 from jobs.progress import _Bars
-from schemas.errors import TaskError
+from schemas.errors import TaskError, WorkersError
 from schemas.ledger import LEDGER
 from schemas.machine import Machine
 from schemas.task import Attempt, Key
@@ -241,6 +241,12 @@ def test_bars__go_on_where_the_scheduler_is_lost() -> None:
         made._client.cluster.close()
         made._used = None  # what was seen lately
         assert len([*bars.get_renderables()]) == 1
+        made._client.close()
+        made._seen = (-60.0, 1)
+        with pytest.raises(WorkersError, match="the Dask scheduler, or every worker, was lost"):
+            list(made.map(tasks.die_once, KEYS, "nowhere"))
+        with pytest.raises(WorkersError, match="the Dask scheduler, or every worker, was lost"):
+            list(made.map(tasks.die_once, KEYS))
 
 
 def test_map__a_killed_worker_loses_its_attempt(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dask.distributed import Future, KilledWorker, LocalCluster, as_completed, wait
+from distributed.client import ClosedClientError
 from threadpoolctl import threadpool_limits
 
 from engine.workers import launch, remote
@@ -38,6 +39,9 @@ _AHEAD = 4
 _STEPS, _TOGETHER, PARTS = 2, 64, 4
 """Steps that each worker has at least, so that one is added up while another is done; groups of a step at most; and
 parts, for a step gives a result of each."""
+
+_GONE = (OSError, CancelledError, AttributeError, ClosedClientError)
+"""What Dask's client raises when the scheduler or workers are lost; one that has given up looks in vain for its own."""
 
 Group = tuple[Key, ...]
 """Keys that are held together."""
@@ -118,7 +122,9 @@ class ClusterWorkers:
         """Tasks that run at once: one in each process. Processes come and go, so this is looked up now and then."""
         when, count = self._seen
         if monotonic() - when > _LOOK:
-            count = max(1, len(self._client.nthreads()))
+            with suppress(*_GONE):  # what is handed out tells
+                count = len(self._client.nthreads())
+            count = max(1, count)
             self._seen = monotonic(), count
         return count
 
@@ -160,20 +166,17 @@ class ClusterWorkers:
     def _submit(self, function: Callable[..., Any], *args: Any, at: str = "") -> Future:
         """Hand out a task; `at`: the worker that it is given to unless lost. One that is idle may still take it."""
         where = {"workers": at, "allow_other_workers": True} if at else {}
-        return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **where)
+        try:
+            return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **where)
+        except ClosedClientError as error:
+            raise _lost(error) from error
 
     def _share(self, args: Sequence[Any]) -> list[Any]:
         """Send what all tasks need to every process."""
         for left in reversed(range(self._machine.retries + 1)):
             try:
                 return list(self._client.scatter(list(args), broadcast=True, hash=False)) if args else []
-            except (
-                OSError,
-                TimeoutError,
-                KeyError,
-                ValueError,
-                CancelledError,
-            ) as error:  # a process was lost meanwhile
+            except (*_GONE, KeyError, ValueError) as error:  # a process was lost meanwhile
                 if not left:
                     raise _lost(error) from error
                 sleep(_LOOK)
@@ -281,7 +284,7 @@ class ClusterWorkers:
         groups = {group: held.values[group[0]] for group in together(held.keys)}
         try:
             known = self._client.who_has([*groups.values()])
-        except (OSError, CancelledError):  # what was lost is told by the results
+        except _GONE:  # what was lost is told by the results
             return {}
         return _shared_out(
             {group: known[future.key][0] for group, future in groups.items() if known[future.key]}, self.slots
