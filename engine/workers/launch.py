@@ -33,8 +33,8 @@ config.update_defaults(_LOOKS)
 
 _TASKS = ("engine.workers.remote", "engine.concepts", "engine.links", "engine.results")
 _MODELS = ("engine.model.encode", "transformers.modeling_utils")
-"""What worker processes of this computer have imported when they begin; imports of models take eight seconds of a core
-in each process that imports them itself."""
+"""What worker processes of this computer have imported when they begin; imports of models take seconds of a core in
+each process that imports them itself."""
 
 _DEAF, _TIED = "engine.workers.deaf", "engine.workers.tied"
 """What processes of this computer, and those that ssh starts, preload."""
