@@ -201,8 +201,9 @@ def records(context: Context, *, grow: bool = False) -> tuple[dict[str, Record],
             stale.append(name)
         else:
             hub = sorted({of for of in context.opened.values() if is_pinned(of)})
-            unnamed = "a file under links.files" if context.given else "its settings"
-            unnamed = f"a model: {hub[0]} now; the vectors' attribute tells what was read" if hub else unnamed
+            causes = ["a file under links.files"] * bool(context.given)
+            causes += [f"a model: {of} now; the vectors' attribute tells what was read" for of in hub]
+            unnamed = ", or ".join(causes) or "its settings"
             changed = "; ".join(files.changes(context.study, context.layout)) or unnamed
             remedy = "Choose another directory with --out, restore the settings, or delete the directory"
             if vectors.hold(context.vectors):
