@@ -175,7 +175,9 @@ def cluster(
     start: NDArray[np.floating] | None = None,
     checkpoints: str | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Cluster some layers of one selection; yields (layer, small numbers) when a layer's results are written.
+    """Cluster some layers of one selection, spread over all workers; yields (layer, small numbers) of what is written.
+
+    The words are written with the first layer of the selection.
 
     Parameters
     ----------
@@ -192,8 +194,9 @@ def cluster(
         The memory of the workers is too small.
     """
     runs = task.runs(settings)
-    for _ in workers.map(write_words, task.keys(layers[:1]), task):
-        pass
+    if task.layers[0] in layers:
+        for _ in workers.map(write_words, task.keys(layers[:1]), task):
+            pass
     if settings.method == "ward":
         yield from _ward(task, layers, runs, workers, progress)
         return

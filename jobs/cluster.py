@@ -16,10 +16,11 @@ import typer
 
 from engine import concepts, paths, store
 from engine.assign import assign
-from engine.concepts import Clustering, cluster
+from engine.concepts import Clustering
 from engine.exchange.stream import kind
 from engine.records import read_records
 from engine.seeding import drawing
+from engine.side_by_side import Wanted, cluster_all
 from engine.workers.create import create
 from jobs import clustering, files, tasks
 from jobs.arguments import Json, MachineFile
@@ -169,10 +170,9 @@ def _cluster(
         say()
         started = time.time()
         kept = paths.join(working, fingerprint)
-        for layer, outcome in (
-            cluster(task, left, settings, workers, say, start=start, checkpoints=kept) if left else ()
-        ):
-            tasks.commit(Key("concepts", (*task.part, str(layer))), records, fingerprint, started, outcome)
+        wanted = Wanted(task, tuple(left), kept)
+        for key, outcome in cluster_all([wanted], settings, workers, say, start=start):
+            tasks.commit(key, records, fingerprint, started, outcome)
             finished += 1
             say()
 

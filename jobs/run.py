@@ -1,17 +1,16 @@
 """Running a study: what is missing, stage by stage; then the results."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import xarray as xr
 
-from engine import concepts, lease, ledger, paths, results, store
+from engine import lease, ledger, paths, results, store
 from engine.model.shape import is_pinned
 from engine.records import delete_record, read_records
 from engine.sentences import compare_files
 from engine.workers.protocol import Workers
-from jobs import files, stages, tasks, vectors
+from jobs import files, layers, stages, tasks, vectors
 from jobs.derive import are_current, derive
 from jobs.environment import check_workers
 from jobs.figures import write_figures
@@ -279,29 +278,7 @@ def _work(
         for _ in workers.map(tasks.perform, left, context):
             yield 1
         return
-    settings = context.study.concepts
-    layers_left: dict[tuple[str, ...], list[int]] = {}
-    for key in left:
-        layers_left.setdefault(key.part[:-1], []).append(int(key.part[-1]))
-    for clustering in stage.clusterings:
-        layers = layers_left.get(clustering.part)
-        if not layers:
-            paths.remove(context.layout.checkpoints(*clustering.part))  # of a run that was killed right before
-            continue
-        fingerprint = context.fingerprint(Key(stage.name, clustering.part))
-        store.remove_other(clustering.path, fingerprint)  # that a killed run had begun
-        concepts.setup(clustering, settings, fingerprint=fingerprint)
-        checkpoints = paths.join(context.layout.checkpoints(*clustering.part), fingerprint)
-        started = time.time()
-
-        def say(words: str, name: str = "/".join(clustering.part)) -> None:
-            note(f"{name}: {words}")
-
-        for layer, outcome in concepts.cluster(clustering, layers, settings, workers, say, checkpoints=checkpoints):
-            key = Key("concepts", (*clustering.part, str(layer)))
-            tasks.commit(key, context.layout.records, context.fingerprint(key), started, outcome)
-            yield 1
-        paths.remove(context.layout.checkpoints(*clustering.part))
+    yield from layers.work(stage.clusterings, left, context, workers, note)
 
 
 def finish(context: Context, text: Text) -> xr.DataTree:

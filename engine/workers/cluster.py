@@ -53,6 +53,8 @@ Step = tuple[Group, ...]
 class ClusterWorkers:
     """Dask workers. Results are folded in key order where it shows, so their bits equal those of the serial workers."""
 
+    apart = True
+
     def __init__(self, machine: Machine, *, models: bool = True) -> None:
         """Prepare workers; entering starts or reaches them. `models` as in `engine.workers.launch.start`."""
         self._machine, self._models = machine, models

@@ -99,6 +99,10 @@ class Workers(Protocol):
     def products(self) -> str:
         """Precision in which clustering may look for candidates, see `engine.host.products`; changes no result."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether tasks run in other processes than this one."""
+
     observer: Observer
     """Told, from any thread, of every attempt at a task of `map`, and of every `fold` once it is done."""
 

@@ -21,7 +21,7 @@ _SWITCH = 1e-4
 class SerialWorkers:
     """One process: one task after the other; the parts of a fold side by side on threads, each with its own algebra."""
 
-    slots = 1
+    slots, apart = 1, False
 
     def __init__(self, threads: int = 1, memory: int = 2**30, products: str = "auto") -> None:
         self.threads, self.memory, self.products = threads, memory, products
@@ -95,9 +95,10 @@ class SerialWorkers:
         folded: dict[tuple[str, ...], Any] = {}
         group: Any = None
         running: deque[tuple[Key, Future[Any]]] = deque()
+        submit = self._pool.submit if self.threads > 1 else _now
         for ahead in (*held.keys, *[None] * self.threads):  # a window of parts in memory, folded in key order
             if ahead is not None:
-                running.append((ahead, self._pool.submit(task, ahead)))
+                running.append((ahead, submit(task, ahead)))
             if running and (ahead is None or len(running) > self.threads):
                 key, future = running.popleft()
                 result = future.result()
@@ -109,6 +110,13 @@ class SerialWorkers:
 
     def usage(self) -> Usage:
         return Usage(1, 1, resident_bytes(), 2 * self.memory, "")
+
+
+def _now(function: Callable[[Key], Any], key: Key) -> Future[Any]:
+    """Done in this thread: handing small parts to another one takes longer than they do."""
+    future: Future[Any] = Future()
+    future.set_result(function(key))
+    return future
 
 
 def _call(key: Key, function: Callable[..., Any], *args: Any) -> Any:

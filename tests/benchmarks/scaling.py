@@ -7,8 +7,8 @@ Runs with one and two workers of a LocalCluster take turns on the same input; st
 machine: two processes of one worker each, without a scheduler between them, that do the same work on an input of
 their own at the same time, against one that does it alone (turbo, memory bandwidth and caches are shared). Of a
 doubling, what that ceiling lacks is lost to the machine, and what two workers lack of the ceiling to Colign: uneven
-loads, what the driver does while workers wait, messages. K-means of small layers is decided by the tasks that are
-handed out. Numbers of words and tokens that make an even number of equal shards leave the first of these out.
+loads, what the driver does while workers wait, messages. K-means of one layer is spread over both workers; small layers
+are clustered side by side, each whole on one. Numbers of words and tokens that make an even number of equal shards leave the first of these out.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from engine import backend, concepts, paths
 from engine.model.encode import open_encoder
+from engine.side_by_side import Wanted, cluster_all
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
@@ -82,7 +83,7 @@ def clustering(workers: Workers, folder: str, source: str, tokens: int, layers: 
     )  # fmt: skip
     started = time.perf_counter()
     concepts.setup(task, settings)
-    for _ in concepts.cluster(task, numbers, settings, workers):
+    for _ in cluster_all([Wanted(task, numbers)], settings, workers):
         pass
     return time.perf_counter() - started
 

@@ -1,0 +1,234 @@
+"""Layers clustered whole on one worker each give the bits of those spread over all, whichever are which."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from engine import concepts, side_by_side, store
+from engine.checkpoints import Checkpoints
+from engine.concepts import Clustering
+from engine.side_by_side import Wanted, cluster_all, spread
+from engine.workers.cluster import ClusterWorkers
+from engine.workers.serial import SerialWorkers
+from schemas.concepts import CONCEPTS
+from schemas.errors import InputError, TaskError
+from schemas.machine import Machine
+from schemas.study import Concepts
+from schemas.task import Key
+from tests.small_vectors import assert_same, clustered, settings, stored
+from tests.test_concepts import blobs
+
+KS = (3, 6)
+
+
+class Apart(SerialWorkers):
+    """As if tasks ran in other processes, so many at once; keeps what it was given."""
+
+    apart = True
+
+    def __init__(self, slots: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.slots = slots
+        self.mapped: list[Key] = []
+
+    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+        handed = list(keys)
+        if function is not concepts.write_words:
+            self.mapped += handed
+        return super().map(function, handed, *args)
+
+
+def selections(folder: Path, tokens: Sequence[int] = (300, 500), layers: int = 3) -> list[Clustering]:
+    """Selections of several layers each, one smaller than the other."""
+    found = []
+    for number, count in enumerate(tokens):
+        (folder / str(number)).mkdir()
+        task = stored(folder / str(number), blobs(count, 8, 4, layers=layers, seed=number), KS)
+        found.append(replace(task, part=("base", "encoder", str(number))))
+    return found
+
+
+def all_clustered(
+    tasks: Sequence[Clustering], wanted: Concepts, workers: SerialWorkers | ClusterWorkers
+) -> list[xr.Dataset]:
+    """The CONCEPTS datasets of some selections, with the checks that every layer is told of once."""
+    of = [Wanted(task, task.layers, f"{task.path}.fit") for task in tasks]
+    lay_out = partial(concepts.setup, settings=wanted, fingerprint="f")
+    told = [key for key, _ in cluster_all(of, wanted, workers, lay_out=lambda task: lay_out(task))]
+    assert sorted(told) == sorted(key for one in of for key in one.keys)
+    assert not [task.path for task in tasks if any(Path(f"{task.path}.fit").rglob("*.checkpoint"))]
+    return [store.load(task.path, CONCEPTS).load() for task in tasks]
+
+
+@given(slots=st.integers(1, 9), memory=st.sampled_from([2**30, 40_000, 30_000]), restarts=st.integers(1, 2))
+@examples(max_examples=5, deadline=None)
+def test_cluster_all__any_workers_and_memory_give_the_bits_of_one_selection_alone(
+    slots: int, memory: int, restarts: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("selections")
+    tasks, wanted = selections(folder), settings(KS, restarts=restarts, tolerance=0)
+    expected = [clustered(task, wanted) for task in tasks]
+    with Apart(slots, memory=memory * slots) as workers:
+        found = all_clustered(tasks, wanted, workers)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+def test_cluster_all__on_two_processes(tmp_path: Path) -> None:
+    tasks, wanted = selections(tmp_path), settings(KS, seeding="k-means||")
+    with ClusterWorkers(Machine(type="local", workers=2, memory=1), models=False) as workers:
+        found = all_clustered(tasks, wanted, workers)
+    for one, task in zip(found, tasks, strict=True):
+        assert_same(one, clustered(task, wanted))
+
+
+def test_cluster_all__large_selections_first_and_the_rest_spread(tmp_path: Path) -> None:
+    tasks = selections(tmp_path, (300, 500, 400))
+    with Apart(4) as workers:
+        all_clustered(tasks, settings(KS), workers)
+    # nine layers on four workers: one of the largest is spread, the others follow by size
+    assert [str(key) for key in workers.mapped] == [
+        f"concepts/base/encoder/{name}" for name in ("1/1", "1/2", "2/0", "2/1", "2/2", "0/0", "0/1", "0/2")
+    ]
+
+
+def test_cluster_all__what_does_not_fit_one_worker_is_spread(tmp_path: Path) -> None:
+    small, large = tasks = selections(tmp_path, (100, 300))
+    wanted = settings(KS)
+    memory = concepts.together(replace(small, layers=(0,)), small.runs(wanted), 2**30).nbytes
+    with Apart(2, memory=2 * memory) as workers:
+        all_clustered(tasks, wanted, workers)
+    assert {key.part[2] for key in workers.mapped} == {small.part[2]}
+    assert large.part[2] == "1"
+
+
+def test_cluster_all__one_process_tells_of_every_iteration(tmp_path: Path) -> None:
+    said: list[str] = []
+    [task] = selections(tmp_path, (300,))
+    concepts.setup(task, settings(KS))
+    with SerialWorkers() as workers:
+        assert len([*cluster_all([Wanted(task, task.layers)], settings(KS), workers, said.append)]) == 3
+    assert all(words.startswith("base/encoder/0: ") for words in said)
+    assert any("iteration" in words for words in said)
+
+
+def test_cluster_all__ward_goes_to_workers_layer_by_layer(tmp_path: Path) -> None:
+    tasks, wanted = selections(tmp_path, (60, 90), layers=1), settings(KS, method="ward")
+    with Apart(5) as workers:
+        found = all_clustered(tasks, wanted, workers)
+    assert len(workers.mapped) == 2
+    for one, task in zip(found, tasks, strict=True):
+        assert_same(one, clustered(task, wanted))
+
+
+@pytest.mark.parametrize("slots", [1, 7])
+def test_cluster_all__words_come_with_the_first_layer(slots: int, tmp_path: Path) -> None:
+    [task] = selections(tmp_path, (300,))
+    wanted = settings(KS)
+    concepts.setup(task, wanted)
+    with Apart(slots) as workers:
+        assert [*cluster_all([Wanted(task, (1, 2))], wanted, workers)]
+        assert (store.load(task.path, CONCEPTS).token_id.values < 0).all()
+        assert [*cluster_all([Wanted(task, (0,))], wanted, workers)]
+    assert_same(store.load(task.path, CONCEPTS).load(), clustered(task, wanted))
+
+
+def test_cluster_all__a_driver_lost_before_it_kept_a_layer_labels_it_again_without_iterating(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [task] = selections(tmp_path, (300,), layers=1)
+    wanted = settings(KS)
+    concepts.setup(task, wanted)
+    one = Wanted(task, (0,), str(tmp_path / "fit"))
+    with Apart(1) as workers:
+        steps = cluster_all([one], wanted, workers)
+        next(steps)  # and is lost
+        assert Checkpoints(str(tmp_path / "fit")).load((*task.part, "0"), 0) is not None
+        monkeypatch.setattr(concepts.kmeans, "_iterate", lambda *_: pytest.fail("an iteration was done again"))
+        assert [*cluster_all([one], wanted, workers)]
+    assert not any((tmp_path / "fit").rglob("*.checkpoint"))
+    monkeypatch.undo()
+    assert_same(store.load(task.path, CONCEPTS).load(), clustered(task, wanted))
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Key]:
+    """Let the first vectors that are read not be there; returns what was asked for."""
+    asked: list[Key] = []
+    read = concepts.load_rows
+
+    def load(key: Key, task: Clustering) -> Any:
+        asked.append(key)
+        if len(asked) == 1:
+            raise error
+        return read(key, task)
+
+    monkeypatch.setattr(concepts, "load_rows", load)
+    return asked
+
+
+def test_cluster_layer__gives_a_passing_error_as_it_is_for_dask_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [task] = selections(tmp_path, (300,), layers=1)
+    wanted = settings(KS)
+    concepts.setup(task, wanted)
+    one, given = Wanted(task, (0,)), (wanted, 1, 2**30, "auto", None)
+    failing_once(monkeypatch, OSError("the store does not answer"))
+    with pytest.raises(OSError, match="the store does not answer"):
+        side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)
+    assert side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)["scatter"] > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (OSError("no answer"), TaskError, "^concepts/base/encoder/0/0: OSError: no answer; all others"),
+        (InputError("damaged"), InputError, "^concepts/base/encoder/0/0/0-128: damaged$"),
+    ],
+)
+def test_cluster_all__errors_name_the_layer_once(
+    error: Exception, kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [task] = selections(tmp_path, (300,), layers=1)
+    concepts.setup(task, settings(KS))
+    failing_once(monkeypatch, error)
+    with Apart(1) as workers, pytest.raises(kind, match=words):
+        list(cluster_all([Wanted(task, (0,))], settings(KS), workers))
+
+
+def test_cluster_layer__ends_when_another_run_has_replaced_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [task] = selections(tmp_path, (300,), layers=1)
+    wanted = settings(KS, tolerance=0)
+    concepts.setup(task, wanted, fingerprint="one")
+    monkeypatch.setattr(side_by_side, "_LOOK", -1.0)
+    told = concepts.kmeans._told
+
+    def replaced(*args: Any) -> str:
+        store.remove_other(task.path, "other")
+        concepts.setup(task, wanted, fingerprint="other")
+        return told(*args)
+
+    monkeypatch.setattr(concepts.kmeans, "_told", replaced)
+    one = Wanted(task, (0,))
+    with pytest.raises(InputError, match="another run has replaced it"):
+        side_by_side._cluster_layer(one.keys[0], {task.part: one}, wanted, 1, 2**30, "auto", None)
+    assert (store.load(task.path, CONCEPTS).concept.values == -1).all()
+
+
+def test_spread__leaves_few_workers_idle() -> None:
+    for workers in range(1, 40):
+        for layers in range(1, 200):
+            whole = layers - spread(layers, workers)
+            assert 0 <= whole <= layers
+            assert whole >= 0.75 * -(-whole // workers) * workers  # of the rounds that they take
+        assert spread(workers, workers) == 0
