@@ -72,7 +72,8 @@ def cluster_all(
         return
     of = {one.task.part: one for one in wanted}
     memory = room(workers) // workers.slots
-    whole = _whole(wanted, settings, workers, memory)
+    # one process does them all in turn, and tells of every iteration
+    whole = chosen(wanted, settings, workers.slots, memory) if workers.apart else []
 
     def handed_out() -> Iterator[Key]:
         ready = set()
@@ -104,14 +105,20 @@ def _say(progress: Callable[[str], None], name: str, words: str) -> None:
     progress(f"{name}: {words}")
 
 
-def _whole(wanted: Sequence[Wanted], settings: Concepts, workers: Workers, memory: int) -> list[Key]:
-    """Layers that are done by one worker each, those of many words first."""
-    if not workers.apart:  # one process does them all in turn, and tells of every iteration
-        return []
+def chosen(wanted: Sequence[Wanted], settings: Concepts, slots: int, memory: int) -> list[Key]:
+    """Layers that one worker each clusters, those of many words first.
+
+    Parameters
+    ----------
+    slots
+        Number of workers.
+    memory
+        Bytes that each may hold.
+    """
     fitting = [one for one in wanted if settings.method == "ward" or _fits(one.task, settings, memory)]
     fitting.sort(key=lambda one: -one.task.stops[-1])
     keys = [key for one in fitting for key in one.keys]
-    return keys if settings.method == "ward" else keys[spread(len(keys), workers.slots) :]
+    return keys if settings.method == "ward" else keys[spread(len(keys), slots) :]
 
 
 def _fits(task: Clustering, settings: Concepts, memory: int) -> bool:

@@ -7,8 +7,9 @@ Runs with one and two workers of a LocalCluster take turns on the same input; st
 machine: two processes of one worker each, without a scheduler between them, that do the same work on an input of
 their own at the same time, against one that does it alone (turbo, memory bandwidth and caches are shared). Of a
 doubling, what that ceiling lacks is lost to the machine, and what two workers lack of the ceiling to Colign: uneven
-loads, what the driver does while workers wait, messages. K-means of one layer is spread over both workers; small layers
-are clustered side by side, each whole on one. Numbers of words and tokens that make an even number of equal shards leave the first of these out.
+loads, what the driver does while workers wait, messages. K-means of one layer is spread over both workers; small
+layers are clustered side by side, each whole on one. Numbers of words and tokens that make an even number of equal
+shards leave the first of these out.
 """
 
 import argparse

@@ -5,9 +5,9 @@
 
 Stages, tasks, sizes and their grouping are those of the engine (`jobs.stages`, `jobs.vectors.groups`,
 `jobs.linking.rows`); only seconds are assumed. Workers take tasks in the order of their keys as they come free, no
-faster than the driver hands them out; a pass of K-means, of which parts on one worker go together, ends when all that
-tasks give is added up in one process. A study is that of `tests.benchmarks.planning`: 100 languages, all paired with
-one, 13 layers of a 12 x 384 encoder.
+faster than the driver hands them out. Layers that fit a worker are clustered there; of those that are spread over all,
+a pass of K-means, of which parts on one worker go together, ends when all that tasks give is added up in one process.
+A study is that of `tests.benchmarks.planning`: 100 languages, all paired with one, 13 layers of a 12 x 384 encoder.
 
 --check measures the rates in a run of half a text with one worker, predicts the whole text with one and with two, runs
 both, and prints the error of every stage.
@@ -19,6 +19,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ import yaml
 from matplotlib.figure import Figure
 
 from engine import concepts
+from engine.concepts import Clustering
+from engine.side_by_side import Wanted, chosen
 from engine.workers.cluster import PARTS, ClusterWorkers, most_together
 from engine.workers.protocol import group_size
 from jobs import files, linking, stages
@@ -39,6 +42,7 @@ from jobs.stages import Stage
 from jobs.tasks import Context
 from jobs.vectors import groups
 from schemas.machine import Machine
+from schemas.study import Concepts
 from tests.benchmarks.inputs import table
 from tests.benchmarks.planning import made_study, made_text
 
@@ -152,35 +156,54 @@ def simulate(
 
 
 def _concepts(context: Context, stage: Stage, workers: int, rates: Rates) -> float:
-    """Passes over every selection: workers read and compute, and the driver adds up what every task gives.
+    """Layers that fit one worker side by side, each whole on one; then the others, spread over all."""
+    settings = context.study.concepts
+    wanted = [Wanted(task, task.layers) for task in stage.clusterings]
+    whole = chosen(wanted, settings, workers, context.memory // 2)
+    of = {one.part: one for one in stage.clusterings}
+    bandwidth = min(rates.local, rates.store / workers)
+    alone = {part: _pass(task, settings, task.stops[-1], rates) * rates.passes
+             + task.layer_bytes() / bandwidth for part, task in of.items()}  # fmt: skip
+    total = makespan((alone[key.part[:-1]] for key in whole), workers, rates.task)
+    for part, layers in (
+        Counter(key.part[:-1] for key in stage.keys) - Counter(key.part[:-1] for key in whole)
+    ).items():
+        total += _spread(of[part], layers, context, workers, rates)
+    return total
+
+
+def _pass(task: Clustering, settings: Concepts, rows: float, rates: Rates) -> float:
+    """Seconds of the products of some rows with all concepts of all runs."""
+    k = sum(run.k for run in task.runs(settings))
+    return rows * 2 * task.hidden * k * rates.compared / rates.products
+
+
+def _spread(task: Clustering, layers: int, context: Context, workers: int, rates: Rates) -> float:
+    """Passes over layers of one selection: workers read and compute, and the driver adds up what every task gives.
 
     As many layers go together as the workers hold; what they cannot hold is read in every pass.
     """
     settings = context.study.concepts
-    total = 0.0
-    for clustering in stage.clusterings:
-        runs = clustering.runs(settings)
-        k = sum(run.k for run in runs)
-        plan = concepts.together(clustering, runs, context.memory // 2 * workers)
-        tokens = clustering.stops[-1]
-        parts = -(-tokens // clustering.shard_tokens)
-        groups_of_layer = -(-parts // group_size(parts))
-        tasks = results = groups = plan.layers * groups_of_layer
-        if plan.keep:  # what lies on one worker, of all layers, goes in a few steps, with a result of each layer
-            each = -(-groups // workers)
-            of_part = -(-groups_of_layer // workers)  # of each layer on a worker
-            tasks = -(-groups // each) * -(-each // min(most_together(groups, workers), PARTS * of_part))
-            results = max(tasks, plan.layers * min(groups_of_layer, workers))
-        rows = plan.layers * tokens / tasks
-        busy = min(workers, tasks)
-        products = rows * 2 * clustering.hidden * k * rates.compared / rates.products
-        reading = rows * clustering.hidden * clustering.itemsize / min(rates.local, rates.store / busy)
-        added = results * 8 * k * clustering.hidden * rates.compared / rates.driver
-        # rounds of tasks, or the driver, whichever is slower
-        a_pass = max(-(-tasks // busy) * (products if plan.keep else max(products, reading)), tasks * rates.task, added)
-        together_of = -(-len(clustering.layers) // plan.layers)
-        total += together_of * (rates.passes * a_pass + (-(-tasks // busy) * reading if plan.keep else 0))
-    return total
+    runs = task.runs(settings)
+    plan = concepts.together(task, runs, context.memory // 2 * workers)
+    at_once = min(plan.layers, layers)
+    tokens = task.stops[-1]
+    parts = -(-tokens // task.shard_tokens)
+    groups_of_layer = -(-parts // group_size(parts))
+    tasks = results = groups = at_once * groups_of_layer
+    if plan.keep:  # what lies on one worker, of all layers, goes in a few steps, with a result of each layer
+        each = -(-groups // workers)
+        of_part = -(-groups_of_layer // workers)  # of each layer on a worker
+        tasks = -(-groups // each) * -(-each // min(most_together(groups, workers), PARTS * of_part))
+        results = max(tasks, at_once * min(groups_of_layer, workers))
+    rows = at_once * tokens / tasks
+    busy = min(workers, tasks)
+    products = _pass(task, settings, rows, rates)
+    reading = rows * task.hidden * task.itemsize / min(rates.local, rates.store / busy)
+    added = results * 8 * sum(run.k for run in runs) * task.hidden * rates.compared / rates.driver
+    # rounds of tasks, or the driver, whichever is slower
+    a_pass = max(-(-tasks // busy) * (products if plan.keep else max(products, reading)), tasks * rates.task, added)
+    return -(-layers // at_once) * (rates.passes * a_pass + (-(-tasks // busy) * reading if plan.keep else 0))
 
 
 def project(terabytes: Sequence[float], workers: Sequence[int]) -> list[dict[str, Any]]:
