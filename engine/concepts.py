@@ -184,7 +184,8 @@ def cluster(
     start
         (concept, hidden) first centroids of every run and layer, in place of drawn ones.
     checkpoints
-        Folder for the centroids of every iteration, from which a lost driver goes on; removed in the end.
+        Folder for the centroids of every iteration, from which a lost driver goes on; those of a layer are removed when
+        it has been yielded.
 
     Raises
     ------
@@ -230,8 +231,6 @@ def cluster(
             if checkpoints is not None:
                 paths.remove(paths.join(checkpoints, layer[-1]))
         del held  # before the next group is loaded
-    if checkpoints is not None:
-        paths.remove(checkpoints)
 
 
 def _ward(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import paths, store
+from engine import store
 from engine.allocator import give_back_holes
 from engine.concepts import Clustering, cluster, together
 from engine.parts import Layer, room
@@ -28,6 +28,10 @@ _ROUNDS = 3
 
 _LOOK = 10.0
 """Seconds after which a worker looks whether its store is still there."""
+
+
+Done = Callable[[Key, float, dict[str, Any]], Any]
+"""Told of a layer that is written."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,17 @@ def cluster_all(
     workers: Workers,
     progress: Callable[[str], None] = lambda _: None,
     *,
+    done: Done,
     lay_out: Callable[[Clustering], None] = lambda _: None,
     start: NDArray[np.floating] | None = None,
-) -> Iterator[tuple[Key, dict[str, Any]]]:
-    """Cluster layers of selections; yields (key of a layer, small numbers) when its results are written.
+) -> Iterator[Key]:
+    """Cluster layers of selections; yields the key of each that is done.
 
     Parameters
     ----------
+    done
+        Called where a layer was clustered when its results are written, with its key, when it was begun (seconds since
+        the epoch), and small numbers.
     lay_out
         Lays out the CONCEPTS dataset of a selection; called before its layers are begun, maybe again.
     start
@@ -85,11 +93,10 @@ def cluster_all(
 
     if whole:
         progress(f"{len(whole)} layers side by side, each on one worker")
-        given = settings, workers.threads, memory, workers.products, start
-        for key, outcome in workers.map(_cluster_layer, handed_out(), of, *given):
-            yield key, outcome
-            if (folder := of[key.part[:-1]].checkpoints) is not None:
-                paths.remove(paths.join(folder, key.part[-1]))  # now that what was yielded is kept
+        given = settings, workers.threads, memory, workers.products, start, done
+        for key, _ in workers.map(_cluster_layer, handed_out(), of, *given):
+            yield key
+    began = time.time()
     taken = set(whole)
     for one in wanted:
         if left := [int(key.part[-1]) for key in one.keys if key not in taken]:
@@ -98,7 +105,10 @@ def cluster_all(
             for layer, outcome in cluster(
                 one.task, left, settings, workers, say, start=start, checkpoints=one.checkpoints
             ):
-                yield Key("concepts", (*one.task.part, str(layer))), outcome
+                key = Key("concepts", (*one.task.part, str(layer)))
+                done(key, began, outcome)
+                began = time.time()  # of layers that advance together the first has taken the time
+                yield key
 
 
 def _say(progress: Callable[[str], None], name: str, words: str) -> None:
@@ -150,12 +160,13 @@ def _cluster_layer(
     memory: int,
     products: str,
     start: NDArray[np.floating] | None,
-) -> dict[str, Any]:
-    """Cluster one layer in this process; its checkpoints stay until what this returns is kept."""
+    done: Done,
+) -> None:
+    """Cluster one layer in this process."""
     give_back_holes()  # of the tasks before
     one = wanted[key.part[:-1]]
     made = _made(one.task)
-    looked = time.monotonic()
+    began, looked = time.time(), time.monotonic()
 
     def look(_: str) -> None:
         """End with the run that this belongs to: Dask cannot stop what is at work, and another may have begun."""
@@ -167,9 +178,9 @@ def _cluster_layer(
 
     with SerialWorkers(threads, memory, products) as here:
         layers = [int(key.part[-1])]
-        steps = cluster(one.task, layers, settings, here, look, start=start, checkpoints=one.checkpoints)
         try:
-            return next(steps)[1]
+            for _, outcome in cluster(one.task, layers, settings, here, look, start=start, checkpoints=one.checkpoints):
+                done(key, began, outcome)
         except TaskError as error:  # as its cause, which Dask tries again
             raise error.__cause__ or error from error
 

@@ -5,9 +5,9 @@ import hashlib
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -168,13 +168,16 @@ def _cluster(
             watch(Event("concepts", finished, len(layers), words))
 
         say()
-        started = time.time()
         kept = paths.join(working, fingerprint)
         wanted = Wanted(task, tuple(left), kept)
-        for key, outcome in cluster_all([wanted], settings, workers, say, start=start):
-            tasks.commit(key, records, fingerprint, started, outcome)
+        keep = partial(_commit, records=records, fingerprint=fingerprint)
+        for _ in cluster_all([wanted], settings, workers, say, done=keep, start=start):
             finished += 1
             say()
+
+
+def _commit(key: Key, started: float, outcome: dict[str, Any], records: str, fingerprint: str) -> None:
+    tasks.commit(key, records, fingerprint, started, outcome)
 
 
 def _reading(path: str) -> str:

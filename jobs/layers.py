@@ -1,13 +1,13 @@
 """The concepts stage of a study: stores laid out, layers clustered, and each committed when it is written."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from engine import concepts, paths, store
 from engine.concepts import Clustering
 from engine.side_by_side import Wanted, cluster_all
 from engine.workers.protocol import Workers
-from jobs.tasks import Context, commit
+from jobs.tasks import Context, Outcome, Part, commit
 from schemas.task import Key
 
 
@@ -41,9 +41,12 @@ def work(
         store.remove_other(task.path, prints[task.part])  # that a killed run had begun
         concepts.setup(task, settings, fingerprint=prints[task.part])
 
-    started = time.time()
-    for key, outcome in cluster_all(wanted, settings, workers, note, lay_out=lay_out):
-        commit(key, layout.records, context.fingerprint(key), started, outcome)
+    done = partial(_commit, records=layout.records, prints=prints)
+    for _ in cluster_all(wanted, settings, workers, note, done=done, lay_out=lay_out):
         yield 1
     for one in wanted:
         paths.remove(layout.checkpoints(*one.task.part))
+
+
+def _commit(key: Key, started: float, outcome: Outcome, records: str, prints: Mapping[Part, str]) -> None:
+    commit(key, records, prints[key.part[:-1]], started, outcome)

@@ -1,5 +1,7 @@
 """Layers clustered whole on one worker each give the bits of those spread over all, whichever are which."""
 
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -46,6 +48,21 @@ class Apart(SerialWorkers):
         return super().map(function, handed, *args)
 
 
+class Noted:
+    """Keeps what it is told of layers."""
+
+    def __init__(self) -> None:
+        self.layers: dict[Key, tuple[float, dict[str, Any]]] = {}
+
+    def __call__(self, key: Key, began: float, outcome: dict[str, Any]) -> None:
+        assert key not in self.layers
+        self.layers[key] = began, outcome
+
+
+def ignored(key: Key, began: float, outcome: dict[str, Any]) -> None:
+    """Of a layer in another process."""
+
+
 def selections(folder: Path, tokens: Sequence[int] = (300, 500), layers: int = 3) -> list[Clustering]:
     """Selections of several layers each, one smaller than the other."""
     found = []
@@ -62,23 +79,33 @@ def all_clustered(
     """The CONCEPTS datasets of some selections, with the checks that every layer is told of once."""
     of = [Wanted(task, task.layers, f"{task.path}.fit") for task in tasks]
     lay_out = partial(concepts.setup, settings=wanted, fingerprint="f")
-    told = [key for key, _ in cluster_all(of, wanted, workers, lay_out=lambda task: lay_out(task))]
+    done = Noted() if isinstance(workers, SerialWorkers) else ignored
+    told = [*cluster_all(of, wanted, workers, done=done, lay_out=lambda task: lay_out(task))]
     assert sorted(told) == sorted(key for one in of for key in one.keys)
+    if isinstance(done, Noted):
+        assert done.layers.keys() == {*told}
+        assert all(began <= time.time() and outcome["scatter"] > 0 for began, outcome in done.layers.values())
     assert not [task.path for task in tasks if any(Path(f"{task.path}.fit").rglob("*.checkpoint"))]
     return [store.load(task.path, CONCEPTS).load() for task in tasks]
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Clustering], dict[int, list[xr.Dataset]]]:
+    """Selections, and each clustered alone, by number of restarts."""
+    tasks = selections(tmp_path_factory.mktemp("selections"))
+    return tasks, {n: [clustered(task, settings(KS, restarts=n, tolerance=0)) for task in tasks] for n in (1, 2)}
+
+
 @given(slots=st.integers(1, 9), memory=st.sampled_from([2**30, 40_000, 30_000]), restarts=st.integers(1, 2))
-@examples(max_examples=5, deadline=None)
+@examples(max_examples=6, deadline=None)
 def test_cluster_all__any_workers_and_memory_give_the_bits_of_one_selection_alone(
-    slots: int, memory: int, restarts: int, tmp_path_factory: pytest.TempPathFactory
+    slots: int, memory: int, restarts: int, known: tuple[list[Clustering], dict[int, list[xr.Dataset]]]
 ) -> None:
-    folder = tmp_path_factory.mktemp("selections")
-    tasks, wanted = selections(folder), settings(KS, restarts=restarts, tolerance=0)
-    expected = [clustered(task, wanted) for task in tasks]
-    with Apart(slots, memory=memory * slots) as workers:
-        found = all_clustered(tasks, wanted, workers)
-    for one, other in zip(found, expected, strict=True):
+    tasks, expected = known
+    with tempfile.TemporaryDirectory() as folder, Apart(slots, memory=memory * slots) as workers:
+        again = [replace(task, path=f"{folder}/{number}.zarr") for number, task in enumerate(tasks)]
+        found = all_clustered(again, settings(KS, restarts=restarts, tolerance=0), workers)
+    for one, other in zip(found, expected[restarts], strict=True):
         assert_same(one, other)
 
 
@@ -115,7 +142,7 @@ def test_cluster_all__one_process_tells_of_every_iteration(tmp_path: Path) -> No
     [task] = selections(tmp_path, (300,))
     concepts.setup(task, settings(KS))
     with SerialWorkers() as workers:
-        assert len([*cluster_all([Wanted(task, task.layers)], settings(KS), workers, said.append)]) == 3
+        assert len([*cluster_all([Wanted(task, task.layers)], settings(KS), workers, said.append, done=Noted())]) == 3
     assert all(words.startswith("base/encoder/0: ") for words in said)
     assert any("iteration" in words for words in said)
 
@@ -135,25 +162,29 @@ def test_cluster_all__words_come_with_the_first_layer(slots: int, tmp_path: Path
     wanted = settings(KS)
     concepts.setup(task, wanted)
     with Apart(slots) as workers:
-        assert [*cluster_all([Wanted(task, (1, 2))], wanted, workers)]
+        assert [*cluster_all([Wanted(task, (1, 2))], wanted, workers, done=Noted())]
         assert (store.load(task.path, CONCEPTS).token_id.values < 0).all()
-        assert [*cluster_all([Wanted(task, (0,))], wanted, workers)]
+        assert [*cluster_all([Wanted(task, (0,))], wanted, workers, done=Noted())]
     assert_same(store.load(task.path, CONCEPTS).load(), clustered(task, wanted))
 
 
-def test_cluster_all__a_driver_lost_before_it_kept_a_layer_labels_it_again_without_iterating(
+def test_cluster_all__a_layer_that_was_lost_before_it_was_kept_is_labelled_again_without_iterating(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [task] = selections(tmp_path, (300,), layers=1)
     wanted = settings(KS)
     concepts.setup(task, wanted)
     one = Wanted(task, (0,), str(tmp_path / "fit"))
+
+    def lost(*_: Any) -> None:
+        raise OSError("lost")
+
     with Apart(1) as workers:
-        steps = cluster_all([one], wanted, workers)
-        next(steps)  # and is lost
+        with pytest.raises(TaskError, match="OSError: lost"):
+            list(cluster_all([one], wanted, workers, done=lost))
         assert Checkpoints(str(tmp_path / "fit")).load((*task.part, "0"), 0) is not None
         monkeypatch.setattr(concepts.kmeans, "_iterate", lambda *_: pytest.fail("an iteration was done again"))
-        assert [*cluster_all([one], wanted, workers)]
+        assert [*cluster_all([one], wanted, workers, done=Noted())]
     assert not any((tmp_path / "fit").rglob("*.checkpoint"))
     monkeypatch.undo()
     assert_same(store.load(task.path, CONCEPTS).load(), clustered(task, wanted))
@@ -180,11 +211,14 @@ def test_cluster_layer__gives_a_passing_error_as_it_is_for_dask_to_try_again(
     [task] = selections(tmp_path, (300,), layers=1)
     wanted = settings(KS)
     concepts.setup(task, wanted)
-    one, given = Wanted(task, (0,)), (wanted, 1, 2**30, "auto", None)
+    one, done = Wanted(task, (0,)), Noted()
+    given = wanted, 1, 2**30, "auto", None, done
     failing_once(monkeypatch, OSError("the store does not answer"))
     with pytest.raises(OSError, match="the store does not answer"):
         side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)
-    assert side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)["scatter"] > 0
+    assert not done.layers
+    side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)
+    assert [*done.layers] == one.keys
 
 
 @pytest.mark.parametrize(
@@ -201,7 +235,7 @@ def test_cluster_all__errors_name_the_layer_once(
     concepts.setup(task, settings(KS))
     failing_once(monkeypatch, error)
     with Apart(1) as workers, pytest.raises(kind, match=words):
-        list(cluster_all([Wanted(task, (0,))], settings(KS), workers))
+        list(cluster_all([Wanted(task, (0,))], settings(KS), workers, done=Noted()))
 
 
 def test_cluster_layer__ends_when_another_run_has_replaced_its_store(
@@ -221,7 +255,7 @@ def test_cluster_layer__ends_when_another_run_has_replaced_its_store(
     monkeypatch.setattr(concepts.kmeans, "_told", replaced)
     one = Wanted(task, (0,))
     with pytest.raises(InputError, match="another run has replaced it"):
-        side_by_side._cluster_layer(one.keys[0], {task.part: one}, wanted, 1, 2**30, "auto", None)
+        side_by_side._cluster_layer(one.keys[0], {task.part: one}, wanted, 1, 2**30, "auto", None, Noted())
     assert (store.load(task.path, CONCEPTS).concept.values == -1).all()
 
 

@@ -72,6 +72,10 @@ def extraction(workers: Workers, folder: str, model: str, text: str) -> float:
     return time.perf_counter() - started
 
 
+def noted(key: Key, began: float, outcome: dict[str, Any]) -> None:
+    """In the place of a record."""
+
+
 def clustering(workers: Workers, folder: str, source: str, tokens: int, layers: int, of: tuple[int, int, int]) -> float:
     """Seconds of K-means, from laying out the store to the last label; `of`: hidden, K, words of a part."""
     paths.remove(folder)
@@ -84,7 +88,7 @@ def clustering(workers: Workers, folder: str, source: str, tokens: int, layers: 
     )  # fmt: skip
     started = time.perf_counter()
     concepts.setup(task, settings)
-    for _ in cluster_all([Wanted(task, numbers)], settings, workers):
+    for _ in cluster_all([Wanted(task, numbers)], settings, workers, done=noted):
         pass
     return time.perf_counter() - started
 

@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class Rates:
     """Words read and selected a second, by one worker."""
     tokens: float
     """Words of a pair, or of a set, that are counted a second; once for each layer, and once for its dictionary."""
+    memory: float
+    """Bytes that a worker may use; half of them hold vectors."""
     price: float
     """US dollars of a worker and hour."""
 
@@ -90,7 +93,8 @@ ASSUMED: tuple[tuple[str, float, float, str], ...] = (
     ("links", 1.0, 1.0, "alignment.py, in engine.links.COST; links are made on CPU cores in both columns"),
     ("corpus", 3e5, 3e5, "assumed; one worker reads the text"),
     ("tokens", 1e6, 1e6, "assumed; metrics.py and dictionary.py measure more for the counting alone"),
-    ("price", 0.05, 3.0, "assumed: cloud, on demand, a core of 4 GiB; an H100"),
+    ("memory", 16 * 2**30, 80 * 2**30, "what the prices include; GPU: an H100's, and as much of its host's"),
+    ("price", 0.13, 3.0, "assumed: cloud, on demand, a core (two threads) with 16 GiB; an H100"),
 )  # fmt: skip
 """Every number that is not the engine's own, with where it comes from."""
 
@@ -122,9 +126,8 @@ def simulate(
     planned: Sequence[Stage],
     workers: int,
     rates: Rates,
-    sizes: Sequence[int] | None = None,
 ) -> dict[str, float]:
-    """Seconds of each stage; `sizes` of the tasks of extraction, where they are known."""
+    """Seconds of each stage."""
     study = context.study
     bandwidth = min(rates.local, rates.store / workers)
     found: dict[str, float] = {}
@@ -138,7 +141,7 @@ def simulate(
         elif stage.name == "dictionary":
             seconds = [sum(text.tokens[lang] for lang in key.part) / rates.tokens for key in stage.keys]
         elif stage.name == "activations":
-            sizes = sizes or sizes_of_tasks(stage, workers)
+            sizes = sizes_of_tasks(stage, workers)
             each = max(1 / rates.words, stage.nbytes / sum(sizes) / bandwidth)  # writing goes on beside the model
             seconds = [tokens * each for tokens in sizes]
         elif stage.name == "counts":
@@ -211,27 +214,24 @@ def project(terabytes: Sequence[float], workers: Sequence[int]) -> list[dict[str
     found = []
     with tempfile.TemporaryDirectory() as folder:
         study = made_study(Path(folder), 100, "pivot")
-        context = stages.context(study, Layout(f"{folder}/study"), 1, 16 * 2**30)
-        for size in terabytes:
+        for (column, kind), size in product(enumerate(("core", "GPU"), start=1), terabytes):
+            rates = assumed(column)
+            context = stages.context(study, Layout(f"{folder}/study"), 1, int(rates.memory))
             text = made_text(study, int(size * 1e12 / (13 * 384 * 2)))
-            planned = stages.stages(context, text, 16 * 2**30)
-            vectors = next(stage for stage in planned if stage.name == "activations")
+            planned = stages.stages(context, text, context.memory)
             for count in workers:
-                sizes = sizes_of_tasks(vectors, count)
-                for column, kind in enumerate(("core", "GPU"), start=1):
-                    rates = assumed(column)
-                    seconds = simulate(context, text, planned, count, rates, sizes)
-                    hours = sum(seconds.values()) / 3600
-                    found.append(
-                        {
-                            "terabytes": size,
-                            "kind": kind,
-                            "workers": count,
-                            "hours": hours,
-                            "dollars": hours * count * rates.price,
-                            "stages": seconds,
-                        }
-                    )
+                seconds = simulate(context, text, planned, count, rates)
+                hours = sum(seconds.values()) / 3600
+                found.append(
+                    {
+                        "terabytes": size,
+                        "kind": kind,
+                        "workers": count,
+                        "hours": hours,
+                        "dollars": hours * count * rates.price,
+                        "stages": seconds,
+                    }
+                )
     return found
 
 
@@ -280,7 +280,7 @@ def _timed(study_file: Path, out: str, workers: int) -> tuple[dict[str, float], 
 
 def calibrate(seconds: dict[str, float], context: Context, text: Text, planned: Sequence[Stage]) -> Rates:
     """Rates under which the simulation of one worker gives the measured seconds of each stage."""
-    unit = Rates(1, 1e30, 1e30, 1e30, 1e30, 0, 1, 1, 1, 1, 1, 0)
+    unit = Rates(1, 1e30, 1e30, 1e30, 1e30, 0, 1, 1, 1, 1, 1, context.memory, 0)
     simulated = simulate(context, text, planned, 1, unit)
     once = simulate(context, text, planned, 1, Rates(**{**vars(unit), "products": 1}))
     # dictionaries and counts have one rate in the table; here the stage that takes longer decides
@@ -297,6 +297,7 @@ def calibrate(seconds: dict[str, float], context: Context, text: Text, planned: 
         links=seconds["links"] / simulated["links"],
         corpus=simulated["corpus"] / seconds["corpus"],
         tokens=simulated[counted] / seconds[counted],
+        memory=context.memory,
         price=0,
     )
 
