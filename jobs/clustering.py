@@ -1,6 +1,7 @@
 """What clustering will take, by arithmetic alone."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from engine.backend import product_rate
 from engine.concepts import Clustering, together
 from engine.kernels.lloyd import BLOCK_ROWS, PAIR_ROWS
 from engine.seeding import drawn_bytes, method, sample_size
+from engine.side_by_side import Wanted, chosen
 from schemas.machine import Machine
 from schemas.study import Concepts
 
@@ -53,6 +55,9 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
     workers = limits.expected
     holdable = limits.memory_bytes // 2 * workers
     found = []
+    wanted = [Wanted(task, task.layers) for task in tasks]
+    apart = limits.type != "serial"
+    whole = Counter(key.part[:-1] for key in chosen(wanted, settings, workers, limits.memory_bytes // 2) if apart)
     rates: dict[tuple[int, int], float] = {}
     for task in tasks:
         row = {"selection": "/".join(task.part), "vectors": task.stops[-1], "layers": len(task.layers)}
@@ -70,7 +75,8 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
             {
                 **row,
                 "runs": len(runs),
-                "layers_together": plan.layers,
+                "layers_side_by_side": whole[task.part],
+                "layers_together": min(plan.layers, len(task.layers) - whole[task.part]),
                 "runs_together": max(len(of) for of in plan.runs),
                 "held": plan.keep,
                 "bytes_read_a_pass": 0 if plan.keep else task.layer_bytes() * len(plan.runs) * len(task.layers),

@@ -80,6 +80,16 @@ def links_table(found: Sequence[dict[str, Any]], aligner: str) -> Table:
     return table
 
 
+def _held(row: dict[str, Any]) -> str:
+    """What is held of a selection at once, and where."""
+    if not row["held"]:
+        return f"{row['runs_together']} runs, no vectors"
+    side_by_side, together = row["layers_side_by_side"], row["layers_together"]
+    if not side_by_side:
+        return f"{together} layers"
+    return f"{side_by_side} side by side" + (f", {together} on all" if together else "")
+
+
 def clustering_table(found: Sequence[dict[str, Any]]) -> Table:
     """What `jobs.clustering.rows` found, to be printed."""
     if not found or "runs" not in found[0]:
@@ -92,7 +102,7 @@ def clustering_table(found: Sequence[dict[str, Any]]) -> Table:
     for row in found:
         table.add_row(
             row["selection"], f"{row['vectors']:,}", str(row["layers"]), str(row["runs"]),
-            f"{row['layers_together']} layers" if row["held"] else f"{row['runs_together']} runs, no vectors",
+            _held(row),
             size(row["bytes_read_a_pass"]), f"{row['seconds_a_whole_pass']:.2g} s", size(row["memory"]),
         )  # fmt: skip
     return table
