@@ -181,8 +181,10 @@ def _cluster_layer(
         try:
             for _, outcome in cluster(one.task, layers, settings, here, look, start=start, checkpoints=one.checkpoints):
                 done(key, began, outcome)
-        except TaskError as error:  # as its cause, which Dask tries again
-            raise error.__cause__ or error from error
+            return
+        except TaskError as error:
+            cause = error.__cause__ or error
+    raise cause  # which Dask tries again; out here, lest it be the cause of its own cause: Dask would follow for ever
 
 
 def _made(task: Clustering) -> Any:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -117,6 +118,28 @@ def test_cluster_all__on_two_processes(tmp_path: Path) -> None:
         assert_same(one, clustered(task, wanted))
 
 
+def fail_once(flag: str) -> None:
+    """Let this process, or another that is quicker, find the vectors out of reach once."""
+    read = concepts.load_rows
+
+    def load(key: Key, task: Clustering) -> Any:
+        with suppress(FileExistsError):
+            Path(flag).touch(exist_ok=False)
+            raise OSError("the store does not answer")
+        return read(key, task)
+
+    concepts.load_rows = load
+
+
+def test_cluster_all__a_passing_error_on_a_worker_is_tried_again(tmp_path: Path) -> None:
+    [task], flag = selections(tmp_path, (300,)), tmp_path / "failed"
+    with ClusterWorkers(Machine(type="local", workers=2, memory=1, retries=1), models=False) as workers:
+        workers.each(fail_once, str(flag))
+        [found] = all_clustered([task], settings(KS), workers)
+    assert flag.exists()
+    assert_same(found, clustered(task, settings(KS)))
+
+
 def test_cluster_all__large_selections_first_and_the_rest_spread(tmp_path: Path) -> None:
     tasks = selections(tmp_path, (300, 500, 400))
     with Apart(4) as workers:
@@ -214,8 +237,9 @@ def test_cluster_layer__gives_a_passing_error_as_it_is_for_dask_to_try_again(
     one, done = Wanted(task, (0,)), Noted()
     given = wanted, 1, 2**30, "auto", None, done
     failing_once(monkeypatch, OSError("the store does not answer"))
-    with pytest.raises(OSError, match="the store does not answer"):
+    with pytest.raises(OSError, match="the store does not answer") as raised:
         side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None)  # Dask would follow a circle without end
     assert not done.layers
     side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)
     assert [*done.layers] == one.keys
