@@ -128,13 +128,18 @@ def write_words(key: Key, task: Clustering) -> None:
         for name in ("token_id", "word", "sentence", "position"):
             columns.setdefault(name, []).append(store.read_rows(path, name, rows))
         columns.setdefault("language", []).append(np.full(len(rows), names.index(language), np.int8))
-        if (unwritten := np.flatnonzero(columns["token_id"][-1] < 0)).size:
-            raise InputError(
-                f"{path}: token {rows[unwritten[0]]} is not there yet: the store is being written, or its writing was "
-                "cut off; let what writes it come to its end, or run it again"
-            )
+        _check_written(path, rows, columns["token_id"][-1])
     for name, values in columns.items():
         store.write_region(task.path, name, np.concatenate(values), token=key.start)
+
+
+def _check_written(path: str, rows: NDArray[np.int64], token_id: NDArray[np.integer]) -> None:
+    """Refuse rows of a store that are not there: they would pass for words without a vector."""
+    if (unwritten := np.flatnonzero(token_id < 0)).size:
+        raise InputError(
+            f"{path}: token {rows[unwritten[0]]} is not there yet: the store is being written, or its writing was "
+            "cut off; let what writes it come to its end, or run it again"
+        )
 
 
 def load_rows(key: Key, task: Clustering) -> tuple[Any, NDArray[np.int64]]:
@@ -143,11 +148,12 @@ def load_rows(key: Key, task: Clustering) -> tuple[Any, NDArray[np.int64]]:
     Raises
     ------
     InputError
-        A vector that is marked present is not finite.
+        A vector that is marked present is not finite, or a token is not there.
     """
     layer = (task.stored or task.layers).index(int(key.part[-1]))
     rows, present = [], []
     for path, _, within in _sources(key, task):
+        _check_written(path, within, store.read_rows(path, "token_id", within))
         rows.append(store.read_rows(path, "activation", within, axis=1, layer=layer))
         present.append(store.read_rows(path, "present", within))
     kept = np.concatenate(present)
@@ -219,6 +225,7 @@ def cluster(
                 held, known, some, settings, workers,
                 start=start, checkpoints=kept, progress=progress,
             )  # fmt: skip
+            progress("labels")
             passes = kmeans.final(fits, known, workers.products)
             inertia = workers.fold(_label, held, _add, passes, task)
             for layer, of in fits.items():

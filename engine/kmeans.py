@@ -131,13 +131,13 @@ def fit(
     for layer, found in known.items():
         if found.largest > LARGEST:
             raise InputError(
-                f"{'/'.join(layer)}: a number of {found.largest:.3g} is too large for float32 products; expected "
-                f"at most {LARGEST:.0e}, so scale the vectors"
+                f"{Key('concepts', layer)}: a number of {found.largest:.3g} is too large for float32 products; "
+                f"expected at most {LARGEST:.0e}, so scale the vectors"
             )
         if wanted := [run.k for run in runs if run.k > found.count]:
             raise InputError(
-                f"{'/'.join(layer)}: {found.count} vectors cannot form {max(wanted)} concepts; lower concepts.k or "
-                "select more words"
+                f"{Key('concepts', layer)}: {found.count} vectors cannot form {max(wanted)} concepts; lower concepts.k "
+                "or select more words"
             )
     fits: dict[Layer, list[Fit]] = {layer: [] for layer in known}
     fresh: dict[Layer, list[Run]] = {layer: [] for layer in known}

@@ -5,7 +5,7 @@ steps in the same order as spread over all workers, so its bits are the same.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import store
+from engine import paths, store
 from engine.allocator import give_back_holes
 from engine.concepts import Clustering, cluster, together
-from engine.parts import Layer, room
+from engine.parts import room
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import BudgetError, InputError, TaskError
@@ -26,22 +26,20 @@ from schemas.task import Key
 _ROUNDS = 3
 """Layers for each worker from which on it costs little if the last ones leave workers idle."""
 
-_LOOK = 10.0
-"""Seconds after which a worker looks whether its store is still there."""
-
-
-Done = Callable[[Key, float, dict[str, Any]], Any]
-"""Told of a layer that is written."""
+_BUSY = 0.75
+"""Share of the workers that are at work when layers are left as they are, and not spread."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Pending:
     """Layers of one selection that are to be clustered."""
 
     task: Clustering
     layers: tuple[int, ...]
     checkpoints: str | None = None
     """Folder for the centroids of every iteration, from which a lost worker or driver goes on."""
+    fingerprint: str | None = None
+    """That of the dataset which is written."""
 
     @property
     def keys(self) -> list[Key]:
@@ -50,22 +48,18 @@ class Wanted:
 
 
 def cluster_all(
-    wanted: Sequence[Wanted],
+    pending: Sequence[Pending],
     settings: Concepts,
     workers: Workers,
     progress: Callable[[str], None] = lambda _: None,
     *,
-    done: Done,
     lay_out: Callable[[Clustering], None] = lambda _: None,
     start: NDArray[np.floating] | None = None,
-) -> Iterator[Key]:
-    """Cluster layers of selections; yields the key of each that is done.
+) -> Iterator[tuple[Key, float, dict[str, Any]]]:
+    """Cluster layers of selections; yields what is written: key, seconds that it took, and small numbers.
 
     Parameters
     ----------
-    done
-        Called where a layer was clustered when its results are written, with its key, when it was begun (seconds since
-        the epoch), and small numbers.
     lay_out
         Lays out the CONCEPTS dataset of a selection; called before its layers are begun, maybe again.
     start
@@ -76,12 +70,12 @@ def cluster_all(
     InputError, BudgetError
         As `engine.concepts.cluster`.
     """
-    if not any(one.layers for one in wanted):
+    if not any(one.layers for one in pending):
         return
-    of = {one.task.part: one for one in wanted}
+    of = {one.task.part: one for one in pending}
     memory = room(workers) // workers.slots
     # one process does them all in turn, and tells of every iteration
-    whole = chosen(wanted, settings, workers.slots, memory) if workers.apart else []
+    whole = chosen(pending, settings, workers.planned, memory) if workers.apart else []
 
     def handed_out() -> Iterator[Key]:
         ready = set()
@@ -91,44 +85,51 @@ def cluster_all(
                 ready.add(key.part[:-1])
             yield key
 
-    if whole:
+    def told() -> None:
         progress(f"{len(whole)} layers side by side, each on one worker")
-        given = settings, workers.threads, memory, workers.products, start, done
-        for key, _ in workers.map(_cluster_layer, handed_out(), of, *given):
-            yield key
-    began = time.time()
+
+    given = settings, workers.threads, memory, workers.products, start
+    if whole:
+        told()
+        own = lambda key: (of[key.part[:-1]],)  # noqa: E731
+        for key, (seconds, outcome) in workers.map(_cluster_layer, handed_out(), *given, own=own, meanwhile=told):
+            yield key, seconds, outcome
+            if (folder := of[key.part[:-1]].checkpoints) is not None:
+                paths.remove(paths.join(folder, key.part[-1]))  # now that what was yielded is kept
+    began = time.monotonic()
     taken = set(whole)
-    for one in wanted:
-        if left := [int(key.part[-1]) for key in one.keys if key not in taken]:
+    for one in pending:
+        if left := [key for key in one.keys if key not in taken]:
             lay_out(one.task)
             say = partial(_say, progress, "/".join(one.task.part))
+            layers = [int(key.part[-1]) for key in left]
             for layer, outcome in cluster(
-                one.task, left, settings, workers, say, start=start, checkpoints=one.checkpoints
+                one.task, layers, settings, workers, say, start=start, checkpoints=one.checkpoints
             ):
-                key = Key("concepts", (*one.task.part, str(layer)))
-                done(key, began, outcome)
-                began = time.time()  # of layers that advance together the first has taken the time
-                yield key
+                # of layers that advance together the first has taken the time
+                yield left[layers.index(layer)], time.monotonic() - began, outcome
+                began = time.monotonic()
 
 
 def _say(progress: Callable[[str], None], name: str, words: str) -> None:
     progress(f"{name}: {words}")
 
 
-def chosen(wanted: Sequence[Wanted], settings: Concepts, slots: int, memory: int) -> list[Key]:
-    """Layers that one worker each clusters, those of many words first.
+def chosen(pending: Sequence[Pending], settings: Concepts, workers: int, memory: int) -> list[Key]:
+    """Layers that one worker each clusters, those of many words first. Ward's stay in the driver: SciPy's trees hold a
+    process up for so long that Dask would take it for lost.
 
     Parameters
     ----------
-    slots
-        Number of workers.
     memory
-        Bytes that each may hold.
+        Bytes that each worker may hold.
     """
-    fitting = [one for one in wanted if settings.method == "ward" or _fits(one.task, settings, memory)]
+    if settings.method == "ward":
+        return []
+    fitting = [one for one in pending if _fits(one.task, settings, memory)]
     fitting.sort(key=lambda one: -one.task.stops[-1])
-    keys = [key for one in fitting for key in one.keys]
-    return keys if settings.method == "ward" else keys[spread(len(keys), slots) :]
+    sizes = [one.task.stops[-1] for one in fitting for _ in one.layers]
+    return [key for one in fitting for key in one.keys][spread(sizes, workers) :]
 
 
 def _fits(task: Clustering, settings: Concepts, memory: int) -> bool:
@@ -140,53 +141,55 @@ def _fits(task: Clustering, settings: Concepts, memory: int) -> bool:
     return plan.keep and len(plan.runs) == 1
 
 
-def spread(layers: int, workers: int) -> int:
-    """How many of some layers that fit one worker are better spread over all, so that none is idle for long.
+def spread(sizes: Sequence[int], workers: int) -> int:
+    """How many of the first of some layers are better spread over all workers, so that none is idle for long.
+
+    Parameters
+    ----------
+    sizes
+        Vectors of each layer, decreasing.
 
     Examples
     --------
-    >>> [spread(layers, 8) for layers in (5, 6, 8, 9, 14, 21, 25)]
+    >>> [spread([1] * layers, 8) for layers in (5, 6, 8, 9, 14, 21, 25)]
     [5, 0, 0, 1, 0, 5, 0]
+    >>> spread([100] * 13 + [1] * 1300, 64)  # others are done long before a large one would be
+    13
     """
-    last = layers % workers
-    return 0 if layers >= _ROUNDS * workers or 4 * last >= 3 * workers else last
+    left, large = sum(sizes), 0
+    while large < len(sizes) and sizes[large] * workers * _BUSY > left:
+        left -= sizes[large]
+        large += 1
+    rest = len(sizes) - large
+    last = rest % workers
+    return large + (0 if rest >= _ROUNDS * workers or last >= _BUSY * workers else last)
 
 
 def _cluster_layer(
     key: Key,
-    wanted: Mapping[Layer, Wanted],
     settings: Concepts,
     threads: int,
     memory: int,
     products: str,
     start: NDArray[np.floating] | None,
-    done: Done,
-) -> None:
-    """Cluster one layer in this process."""
+    one: Pending,
+) -> tuple[float, dict[str, Any]]:
+    """Cluster one layer in this process; its checkpoints stay until what this returns is kept."""
     give_back_holes()  # of the tasks before
-    one = wanted[key.part[:-1]]
-    made = _made(one.task)
-    began, looked = time.time(), time.monotonic()
+    began = time.monotonic()
 
-    def look(_: str) -> None:
+    def look(_: str = "") -> None:
         """End with the run that this belongs to: Dask cannot stop what is at work, and another may have begun."""
-        nonlocal looked
-        if time.monotonic() - looked > _LOOK:
-            looked = time.monotonic()
-            if _made(one.task) != made:
-                raise InputError(f"{one.task.path}: another run has replaced it meanwhile; look at that run")
+        if (store.attributes(one.task.path) or {}).get("fingerprint") != one.fingerprint:
+            raise InputError(f"{one.task.path}: another run has replaced it meanwhile; look at that run")
 
+    look()
     with SerialWorkers(threads, memory, products) as here:
         layers = [int(key.part[-1])]
         try:
-            for _, outcome in cluster(one.task, layers, settings, here, look, start=start, checkpoints=one.checkpoints):
-                done(key, began, outcome)
-            return
+            steps = cluster(one.task, layers, settings, here, look, start=start, checkpoints=one.checkpoints)
+            _, outcome = next(steps)
+            return time.monotonic() - began, outcome
         except TaskError as error:
             cause = error.__cause__ or error
     raise cause  # which Dask tries again; out here, lest it be the cause of its own cause: Dask would follow for ever
-
-
-def _made(task: Clustering) -> Any:
-    """What tells a store from another in its place."""
-    return (store.attributes(task.path) or {}).get("fingerprint")

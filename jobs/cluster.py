@@ -5,9 +5,9 @@ import hashlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from engine.concepts import Clustering
 from engine.exchange.stream import kind
 from engine.records import read_records
 from engine.seeding import drawing
-from engine.side_by_side import Wanted, cluster_all
+from engine.side_by_side import Pending, cluster_all
 from engine.workers.create import create
 from jobs import clustering, files, tasks
 from jobs.arguments import Json, MachineFile
@@ -169,15 +169,11 @@ def _cluster(
 
         say()
         kept = paths.join(working, fingerprint)
-        wanted = Wanted(task, tuple(left), kept)
-        keep = partial(_commit, records=records, fingerprint=fingerprint)
-        for _ in cluster_all([wanted], settings, workers, say, done=keep, start=start):
+        pending = Pending(task, tuple(left), kept, fingerprint)
+        for key, seconds, outcome in cluster_all([pending], settings, workers, say, start=start):
+            tasks.commit(key, records, fingerprint, time.time() - seconds, outcome)
             finished += 1
             say()
-
-
-def _commit(key: Key, started: float, outcome: dict[str, Any], records: str, fingerprint: str) -> None:
-    tasks.commit(key, records, fingerprint, started, outcome)
 
 
 def _reading(path: str) -> str:

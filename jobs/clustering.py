@@ -10,7 +10,7 @@ from engine.backend import product_rate
 from engine.concepts import Clustering, together
 from engine.kernels.lloyd import BLOCK_ROWS, PAIR_ROWS
 from engine.seeding import drawn_bytes, method, sample_size
-from engine.side_by_side import Wanted, chosen
+from engine.side_by_side import Pending, chosen
 from schemas.machine import Machine
 from schemas.study import Concepts
 
@@ -55,9 +55,9 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
     workers = limits.expected
     holdable = limits.memory_bytes // 2 * workers
     found = []
-    wanted = [Wanted(task, task.layers) for task in tasks]
+    pending = [Pending(task, task.layers) for task in tasks]
     apart = limits.type != "serial"
-    whole = Counter(key.part[:-1] for key in chosen(wanted, settings, workers, limits.memory_bytes // 2) if apart)
+    whole = Counter(key.part[:-1] for key in chosen(pending, settings, workers, limits.memory_bytes // 2) if apart)
     rates: dict[tuple[int, int], float] = {}
     for task in tasks:
         row = {"selection": "/".join(task.part), "vectors": task.stops[-1], "layers": len(task.layers)}

@@ -1,13 +1,13 @@
 """The concepts stage of a study: stores laid out, layers clustered, and each committed when it is written."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from engine import concepts, paths, store
 from engine.concepts import Clustering
-from engine.side_by_side import Wanted, cluster_all
+from engine.side_by_side import Pending, cluster_all
 from engine.workers.protocol import Workers
-from jobs.tasks import Context, Outcome, Part, commit
+from jobs.tasks import Context, Part, commit
 from schemas.task import Key
 
 
@@ -29,11 +29,14 @@ def work(
     """
     settings, layout = context.study.concepts, context.layout
     prints = {task.part: context.fingerprint(Key("concepts", task.part)) for task in clusterings}
-    wanted = []
+    layers: dict[Part, list[int]] = {}
+    for key in left:
+        layers.setdefault(key.part[:-1], []).append(int(key.part[-1]))
+    pending = []
     for task in clusterings:
-        folder = layout.checkpoints(*task.part)
-        if layers := tuple(int(key.part[-1]) for key in left if key.part[:-1] == task.part):
-            wanted.append(Wanted(task, layers, paths.join(folder, prints[task.part])))
+        folder, fingerprint = layout.checkpoints(*task.part), prints[task.part]
+        if task.part in layers:
+            pending.append(Pending(task, tuple(layers[task.part]), paths.join(folder, fingerprint), fingerprint))
         else:
             paths.remove(folder)  # of a run that was killed right before
 
@@ -41,12 +44,8 @@ def work(
         store.remove_other(task.path, prints[task.part])  # that a killed run had begun
         concepts.setup(task, settings, fingerprint=prints[task.part])
 
-    done = partial(_commit, records=layout.records, prints=prints)
-    for _ in cluster_all(wanted, settings, workers, note, done=done, lay_out=lay_out):
+    for key, seconds, outcome in cluster_all(pending, settings, workers, note, lay_out=lay_out):
+        commit(key, layout.records, context.fingerprint(key), time.time() - seconds, outcome)
         yield 1
-    for one in wanted:
+    for one in pending:
         paths.remove(layout.checkpoints(*one.task.part))
-
-
-def _commit(key: Key, started: float, outcome: Outcome, records: str, prints: Mapping[Part, str]) -> None:
-    commit(key, records, prints[key.part[:-1]], started, outcome)

@@ -388,5 +388,5 @@ FUNCTIONS: dict[str, Callable[[Key, Context], Outcome]] = {
     "uncertainty": draw,
     "properties": describe_properties,
 }
-"""The task function of each mapped stage; `concepts` is driven by `engine.concepts.cluster`, `activations` are done by
+"""The task function of each mapped stage; `concepts` are driven by `jobs.layers`, `activations` are done by
 `perform_shards`."""

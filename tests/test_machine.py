@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dask
 import pytest
+from dask.distributed import LocalCluster
 
 from engine.workers import launch
 from engine.workers.cluster import ClusterWorkers
@@ -211,6 +213,23 @@ def test_adaptive__processes_come_with_the_work() -> None:
         assert workers.slots == 1
         keys = [Key("stage", (str(i),)) for i in range(16)]
         assert 2 in {workers.slots for _ in workers.map(tasks.wait, keys, 3)}
+
+
+def test_map__workers_that_come_while_a_task_takes_long_are_given_others() -> None:
+    told: list[float] = []
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        ClusterWorkers(Machine(type="address", address=cluster.scheduler_address)) as workers,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        found = workers.map(tasks.span, KEYS[:2], 9.0, meanwhile=lambda: told.append(time.time()))
+        both = pool.submit(lambda: [span for _, span in found])
+        time.sleep(1)
+        cluster.scale(2)
+        one, other = sorted(both.result(), key=lambda span: span[1])
+    assert one[0] != other[0]
+    assert other[1] < one[2]
+    assert len([when for when in told if when < one[2]]) >= 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Layers clustered whole on one worker each give the bits of those spread over all, whichever are which."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from engine import concepts, side_by_side, store
 from engine.checkpoints import Checkpoints
 from engine.concepts import Clustering
-from engine.side_by_side import Wanted, cluster_all, spread
+from engine.side_by_side import Pending, cluster_all, spread
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.serial import SerialWorkers
 from schemas.concepts import CONCEPTS
@@ -39,29 +38,16 @@ class Apart(SerialWorkers):
 
     def __init__(self, slots: int = 1, **options: Any) -> None:
         super().__init__(**options)
-        self.slots = slots
+        self.slots = self.planned = slots
         self.mapped: list[Key] = []
 
-    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+    def map(
+        self, function: Callable[..., Any], keys: Iterable[Key], *args: Any, **options: Any
+    ) -> Iterator[tuple[Key, Any]]:
         handed = list(keys)
         if function is not concepts.write_words:
             self.mapped += handed
-        return super().map(function, handed, *args)
-
-
-class Noted:
-    """Keeps what it is told of layers."""
-
-    def __init__(self) -> None:
-        self.layers: dict[Key, tuple[float, dict[str, Any]]] = {}
-
-    def __call__(self, key: Key, began: float, outcome: dict[str, Any]) -> None:
-        assert key not in self.layers
-        self.layers[key] = began, outcome
-
-
-def ignored(key: Key, began: float, outcome: dict[str, Any]) -> None:
-    """Of a layer in another process."""
+        return super().map(function, handed, *args, **options)
 
 
 def selections(folder: Path, tokens: Sequence[int] = (300, 500), layers: int = 3) -> list[Clustering]:
@@ -78,14 +64,11 @@ def all_clustered(
     tasks: Sequence[Clustering], wanted: Concepts, workers: SerialWorkers | ClusterWorkers
 ) -> list[xr.Dataset]:
     """The CONCEPTS datasets of some selections, with the checks that every layer is told of once."""
-    of = [Wanted(task, task.layers, f"{task.path}.fit") for task in tasks]
+    of = [Pending(task, task.layers, f"{task.path}.fit", "f") for task in tasks]
     lay_out = partial(concepts.setup, settings=wanted, fingerprint="f")
-    done = Noted() if isinstance(workers, SerialWorkers) else ignored
-    told = [*cluster_all(of, wanted, workers, done=done, lay_out=lambda task: lay_out(task))]
-    assert sorted(told) == sorted(key for one in of for key in one.keys)
-    if isinstance(done, Noted):
-        assert done.layers.keys() == {*told}
-        assert all(began <= time.time() and outcome["scatter"] > 0 for began, outcome in done.layers.values())
+    told = [*cluster_all(of, wanted, workers, lay_out=lambda task: lay_out(task))]
+    assert sorted(key for key, *_ in told) == sorted(key for one in of for key in one.keys)
+    assert all(seconds > 0 and outcome["scatter"] > 0 for _, seconds, outcome in told)
     assert not [task.path for task in tasks if any(Path(f"{task.path}.fit").rglob("*.checkpoint"))]
     return [store.load(task.path, CONCEPTS).load() for task in tasks]
 
@@ -165,16 +148,16 @@ def test_cluster_all__one_process_tells_of_every_iteration(tmp_path: Path) -> No
     [task] = selections(tmp_path, (300,))
     concepts.setup(task, settings(KS))
     with SerialWorkers() as workers:
-        assert len([*cluster_all([Wanted(task, task.layers)], settings(KS), workers, said.append, done=Noted())]) == 3
+        assert len([*cluster_all([Pending(task, task.layers)], settings(KS), workers, said.append)]) == 3
     assert all(words.startswith("base/encoder/0: ") for words in said)
     assert any("iteration" in words for words in said)
 
 
-def test_cluster_all__ward_goes_to_workers_layer_by_layer(tmp_path: Path) -> None:
+def test_cluster_all__ward_stays_here(tmp_path: Path) -> None:
     tasks, wanted = selections(tmp_path, (60, 90), layers=1), settings(KS, method="ward")
-    with Apart(5) as workers:
+    with Apart(2) as workers:
         found = all_clustered(tasks, wanted, workers)
-    assert len(workers.mapped) == 2
+    assert not workers.mapped
     for one, task in zip(found, tasks, strict=True):
         assert_same(one, clustered(task, wanted))
 
@@ -185,29 +168,25 @@ def test_cluster_all__words_come_with_the_first_layer(slots: int, tmp_path: Path
     wanted = settings(KS)
     concepts.setup(task, wanted)
     with Apart(slots) as workers:
-        assert [*cluster_all([Wanted(task, (1, 2))], wanted, workers, done=Noted())]
+        assert [*cluster_all([Pending(task, (1, 2))], wanted, workers)]
         assert (store.load(task.path, CONCEPTS).token_id.values < 0).all()
-        assert [*cluster_all([Wanted(task, (0,))], wanted, workers, done=Noted())]
+        assert [*cluster_all([Pending(task, (0,))], wanted, workers)]
     assert_same(store.load(task.path, CONCEPTS).load(), clustered(task, wanted))
 
 
-def test_cluster_all__a_layer_that_was_lost_before_it_was_kept_is_labelled_again_without_iterating(
+def test_cluster_all__a_driver_lost_before_it_kept_a_layer_labels_it_again_without_iterating(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [task] = selections(tmp_path, (300,), layers=1)
     wanted = settings(KS)
     concepts.setup(task, wanted)
-    one = Wanted(task, (0,), str(tmp_path / "fit"))
-
-    def lost(*_: Any) -> None:
-        raise OSError("lost")
-
+    one = Pending(task, (0,), str(tmp_path / "fit"))
     with Apart(1) as workers:
-        with pytest.raises(TaskError, match="OSError: lost"):
-            list(cluster_all([one], wanted, workers, done=lost))
+        steps = cluster_all([one], wanted, workers)
+        next(steps)  # and is lost
         assert Checkpoints(str(tmp_path / "fit")).load((*task.part, "0"), 0) is not None
         monkeypatch.setattr(concepts.kmeans, "_iterate", lambda *_: pytest.fail("an iteration was done again"))
-        assert [*cluster_all([one], wanted, workers, done=Noted())]
+        assert [*cluster_all([one], wanted, workers)]
     assert not any((tmp_path / "fit").rglob("*.checkpoint"))
     monkeypatch.undo()
     assert_same(store.load(task.path, CONCEPTS).load(), clustered(task, wanted))
@@ -234,15 +213,15 @@ def test_cluster_layer__gives_a_passing_error_as_it_is_for_dask_to_try_again(
     [task] = selections(tmp_path, (300,), layers=1)
     wanted = settings(KS)
     concepts.setup(task, wanted)
-    one, done = Wanted(task, (0,)), Noted()
-    given = wanted, 1, 2**30, "auto", None, done
+    one = Pending(task, (0,))
+    given = wanted, 1, 2**30, "auto", None, one
     failing_once(monkeypatch, OSError("the store does not answer"))
     with pytest.raises(OSError, match="the store does not answer") as raised:
-        side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)
+        side_by_side._cluster_layer(one.keys[0], *given)
     assert (raised.value.__cause__, raised.value.__context__) == (None, None)  # Dask would follow a circle without end
-    assert not done.layers
-    side_by_side._cluster_layer(one.keys[0], {task.part: one}, *given)
-    assert [*done.layers] == one.keys
+    seconds, outcome = side_by_side._cluster_layer(one.keys[0], *given)
+    assert seconds > 0
+    assert outcome["scatter"] > 0
 
 
 @pytest.mark.parametrize(
@@ -259,34 +238,88 @@ def test_cluster_all__errors_name_the_layer_once(
     concepts.setup(task, settings(KS))
     failing_once(monkeypatch, error)
     with Apart(1) as workers, pytest.raises(kind, match=words):
-        list(cluster_all([Wanted(task, (0,))], settings(KS), workers, done=Noted()))
+        list(cluster_all([Pending(task, (0,))], settings(KS), workers))
 
 
+@pytest.mark.parametrize("when", ["before it begins", "in an iteration", "after the last"])
 def test_cluster_layer__ends_when_another_run_has_replaced_its_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [task] = selections(tmp_path, (300,), layers=1)
     wanted = settings(KS, tolerance=0)
     concepts.setup(task, wanted, fingerprint="one")
-    monkeypatch.setattr(side_by_side, "_LOOK", -1.0)
-    told = concepts.kmeans._told
 
-    def replaced(*args: Any) -> str:
+    def replace_store() -> None:
         store.remove_other(task.path, "other")
         concepts.setup(task, wanted, fingerprint="other")
-        return told(*args)
 
-    monkeypatch.setattr(concepts.kmeans, "_told", replaced)
-    one = Wanted(task, (0,))
+    def replacing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def replaced(*args: Any, **options: Any) -> Any:
+            found = function(*args, **options)
+            replace_store()
+            return found
+
+        return replaced
+
+    if when == "before it begins":
+        replace_store()
+    else:
+        name = {"in an iteration": "_told", "after the last": "fit"}[when]
+        monkeypatch.setattr(concepts.kmeans, name, replacing(getattr(concepts.kmeans, name)))
+    one = Pending(task, (0,), fingerprint="one")
     with pytest.raises(InputError, match="another run has replaced it"):
-        side_by_side._cluster_layer(one.keys[0], {task.part: one}, wanted, 1, 2**30, "auto", None, Noted())
+        side_by_side._cluster_layer(one.keys[0], wanted, 1, 2**30, "auto", None, one)
     assert (store.load(task.path, CONCEPTS).concept.values == -1).all()
+
+
+@pytest.mark.parametrize("layers", [(0,), (1, 2)])
+def test_cluster_all__an_input_that_was_cut_off_is_refused_by_every_layer(
+    layers: tuple[int, ...], tmp_path: Path
+) -> None:
+    [task] = selections(tmp_path, (300,))
+    concepts.setup(task, settings(KS))
+    for file in Path(task.sources[0]).glob("*/c/1*"):
+        if file.parent.parent.name in ("token_id", "present"):
+            file.unlink()
+    with Apart(1) as workers, pytest.raises(InputError, match="token 128 is not there yet"):
+        list(cluster_all([Pending(task, layers)], settings(KS), workers))
+
+
+def test_cluster_all__tells_its_errors_layer_once(tmp_path: Path) -> None:
+    [task] = selections(tmp_path, (300,), layers=1)
+    task = replace(task, ks=(400,))
+    concepts.setup(task, settings((400,)))
+    with Apart(1) as workers, pytest.raises(InputError, match=r"^concepts/base/encoder/0/0: 300 vectors cannot form"):
+        list(cluster_all([Pending(task, (0,))], settings((400,)), workers))
+
+
+def test_cluster_all__a_task_brings_its_own_selection_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = selections(tmp_path, (300, 500))
+    seen = []
+    monkeypatch.setattr(side_by_side, "_cluster_layer", lambda key, *args: seen.append((key, args)) or (0.1, {}))
+    with Apart(2) as workers:
+        assert len([*cluster_all([Pending(task, task.layers) for task in tasks], settings(KS), workers)]) == 6
+    for key, (*_, one) in seen:
+        assert one.task.part == key.part[:-1]
 
 
 def test_spread__leaves_few_workers_idle() -> None:
     for workers in range(1, 40):
         for layers in range(1, 200):
-            whole = layers - spread(layers, workers)
+            whole = layers - spread([7] * layers, workers)
             assert 0 <= whole <= layers
             assert whole >= 0.75 * -(-whole // workers) * workers  # of the rounds that they take
-        assert spread(workers, workers) == 0
+        assert spread([7] * workers, workers) == 0
+        assert spread([], workers) == 0
+
+
+@given(
+    st.lists(st.integers(1, 1000), min_size=1, max_size=60).map(lambda sizes: sorted(sizes, reverse=True)),
+    st.integers(1, 20),
+)
+def test_spread__no_layer_takes_much_longer_than_all_would(sizes: list[int], workers: int) -> None:
+    whole = sizes[spread(sizes, workers) :]
+    ends = [0] * workers
+    for size in whole:
+        ends[ends.index(min(ends))] += size
+    assert max(ends) <= sum(whole) / workers + 4 / 3 * sum(sizes) / workers

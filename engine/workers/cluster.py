@@ -131,6 +131,11 @@ class ClusterWorkers:
         return count
 
     @property
+    def planned(self) -> int:
+        adaptive = self._machine.adaptive
+        return max(self.slots, self._machine.expected if adaptive is None else adaptive.maximum)
+
+    @property
     def memory(self) -> int:
         """Half of the processes' memory is for held parts, the other half for the work."""
         return self._machine.memory_bytes * self.slots // 2
@@ -191,20 +196,35 @@ class ClusterWorkers:
     def require(self, check: Callable[..., None], *args: Any) -> None:
         self._client.register_plugin(remote.Admission(check, *args))
 
-    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+    def map(
+        self,
+        function: Callable[..., Any],
+        keys: Iterable[Key],
+        *args: Any,
+        own: Callable[[Key], tuple[Any, ...]] = lambda _: (),
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[Key, Any]]:
         waiting = iter(keys)
         running: dict[Future, Key] = {}
         ended = as_completed()
+        # Dask counts the loss of a worker against every task that waits there
+        ahead = _AHEAD if meanwhile is None else 1
 
         def hand_out() -> None:
-            while len(running) < self.slots * _AHEAD and (key := next(waiting, None)) is not None:
-                future = self._submit(remote.attempt, function, key, *args)
+            while len(running) < self.planned * ahead and (key := next(waiting, None)) is not None:
+                future = self._submit(remote.attempt, function, key, *args, *own(key))
                 running[future] = key
                 ended.add(future)
 
         hand_out()
         poisoned = Poisoned()
-        for future in ended:
+        while running:
+            if not self._has_ended(ended):
+                hand_out()  # there may be more workers
+                if meanwhile is not None:
+                    meanwhile()
+                continue
+            future = next(ended)
             key = running.pop(future)
             try:
                 result, attempt = _result(key, future)
@@ -216,6 +236,11 @@ class ClusterWorkers:
             hand_out()
             yield key, result
         poisoned.check()
+
+    def _has_ended(self, futures: as_completed) -> bool:
+        """Whether one of some futures has ended, maybe after a while."""
+        with futures.thread_condition:
+            return futures.thread_condition.wait_for(futures.has_ready, _LOOK)
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory

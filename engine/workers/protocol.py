@@ -96,6 +96,10 @@ class Workers(Protocol):
         """Tasks that run at once on the workers that there are now."""
 
     @property
+    def planned(self) -> int:
+        """Tasks that run at once when all workers are there that were asked for."""
+
+    @property
     def products(self) -> str:
         """Precision in which clustering may look for candidates, see `engine.host.products`; changes no result."""
 
@@ -121,8 +125,21 @@ class Workers(Protocol):
         A task that is given to a process in which it raises fails with its error.
         """
 
-    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
-        """Yield (key, function(key, *args)) as tasks end, in any order. Keys are taken as workers come free.
+    def map(
+        self,
+        function: Callable[..., Any],
+        keys: Iterable[Key],
+        *args: Any,
+        own: Callable[[Key], tuple[Any, ...]] = lambda _: (),
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[Key, Any]]:
+        """Yield (key, function(key, *args, *own(key))) as tasks end, in any order. Keys are taken as workers come free.
+
+        Parameters
+        ----------
+        meanwhile
+            For tasks that take long: called every few seconds while they are waited for. No such task waits on a worker
+            behind another.
 
         Raises
         ------

@@ -21,7 +21,7 @@ _SWITCH = 1e-4
 class SerialWorkers:
     """One process: one task after the other; the parts of a fold side by side on threads, each with its own algebra."""
 
-    slots, apart = 1, False
+    slots, planned, apart = 1, 1, False
 
     def __init__(self, threads: int = 1, memory: int = 2**30, products: str = "auto") -> None:
         self.threads, self.memory, self.products = threads, memory, products
@@ -54,13 +54,20 @@ class SerialWorkers:
     def require(self, check: Callable[..., None], *args: Any) -> None:
         pass
 
-    def map(self, function: Callable[..., Any], keys: Iterable[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+    def map(
+        self,
+        function: Callable[..., Any],
+        keys: Iterable[Key],
+        *args: Any,
+        own: Callable[[Key], tuple[Any, ...]] = lambda _: (),
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[Key, Any]]:
         poisoned = Poisoned()
         for key in keys:
             watch = Watch(str(key))
             self.observer(watch.begun, None)
             try:
-                result = _call(key, function, key, *args)
+                result = _call(key, function, key, *args, *own(key))
             except Exception as error:
                 self.observer(watch.ended(error.__cause__ or error), None)
                 if not isinstance(error, TaskError):

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from engine import backend, concepts, paths
 from engine.model.encode import open_encoder
-from engine.side_by_side import Wanted, cluster_all
+from engine.side_by_side import Pending, cluster_all
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
@@ -72,10 +72,6 @@ def extraction(workers: Workers, folder: str, model: str, text: str) -> float:
     return time.perf_counter() - started
 
 
-def noted(key: Key, began: float, outcome: dict[str, Any]) -> None:
-    """In the place of a record."""
-
-
 def clustering(workers: Workers, folder: str, source: str, tokens: int, layers: int, of: tuple[int, int, int]) -> float:
     """Seconds of K-means, from laying out the store to the last label; `of`: hidden, K, words of a part."""
     paths.remove(folder)
@@ -88,7 +84,7 @@ def clustering(workers: Workers, folder: str, source: str, tokens: int, layers: 
     )  # fmt: skip
     started = time.perf_counter()
     concepts.setup(task, settings)
-    for _ in cluster_all([Wanted(task, numbers)], settings, workers, done=noted):
+    for _ in cluster_all([Pending(task, numbers)], settings, workers):
         pass
     return time.perf_counter() - started
 

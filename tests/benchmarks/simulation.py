@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 
 from engine import concepts
 from engine.concepts import Clustering
-from engine.side_by_side import Wanted, chosen
+from engine.side_by_side import Pending, chosen
 from engine.workers.cluster import PARTS, ClusterWorkers, most_together
 from engine.workers.protocol import group_size
 from jobs import files, linking, stages
@@ -161,8 +161,8 @@ def simulate(
 def _concepts(context: Context, stage: Stage, workers: int, rates: Rates) -> float:
     """Layers that fit one worker side by side, each whole on one; then the others, spread over all."""
     settings = context.study.concepts
-    wanted = [Wanted(task, task.layers) for task in stage.clusterings]
-    whole = chosen(wanted, settings, workers, context.memory // 2)
+    pending = [Pending(task, task.layers) for task in stage.clusterings]
+    whole = chosen(pending, settings, workers, context.memory // 2)
     of = {one.part: one for one in stage.clusterings}
     bandwidth = min(rates.local, rates.store / workers)
     alone = {part: _pass(task, settings, task.stops[-1], rates) * rates.passes

@@ -23,7 +23,9 @@ class RaisingWorkers:
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         return {}
 
-    def map(self, function: Callable[..., Any], keys: Sequence[Key], *args: Any) -> Iterator[tuple[Key, Any]]:
+    def map(
+        self, function: Callable[..., Any], keys: Sequence[Key], *args: Any, **options: Any
+    ) -> Iterator[tuple[Key, Any]]:
         raise AssertionError(f"asked to map {len(keys)} tasks, {keys[0]} first")
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:

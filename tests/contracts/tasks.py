@@ -121,3 +121,10 @@ def die_once_in_a_step(key: Key, value: Any, folder: str) -> Counter[str]:
 
 def name(key: Key, value: Any) -> list[str]:
     return [str(key)]
+
+
+def span(key: Key, seconds: float) -> tuple[int, float, float]:
+    """Wait; process, and when it began and ended."""
+    began = time.time()
+    time.sleep(seconds)
+    return os.getpid(), began, time.time()
