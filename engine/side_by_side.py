@@ -85,13 +85,15 @@ def cluster_all(
                 ready.add(key.part[:-1])
             yield key
 
+    def own(key: Key) -> tuple[Pending]:
+        return (of[key.part[:-1]],)
+
     def told() -> None:
         progress(f"{len(whole)} layers side by side, each on one worker")
 
     given = settings, workers.threads, memory, workers.products, start
     if whole:
         told()
-        own = lambda key: (of[key.part[:-1]],)  # noqa: E731
         for key, (seconds, outcome) in workers.map(_cluster_layer, handed_out(), *given, own=own, meanwhile=told):
             yield key, seconds, outcome
             if (folder := of[key.part[:-1]].checkpoints) is not None:
