@@ -13,12 +13,13 @@ from typing import Any
 
 import dask
 import pytest
-from dask.distributed import LocalCluster
+from dask.distributed import Client, LocalCluster, default_client
+from distributed.comm import CommClosedError
 
 from engine.workers import launch
 from engine.workers.cluster import ClusterWorkers
 from jobs import files
-from schemas.errors import InputError
+from schemas.errors import InputError, WorkersError
 from schemas.machine import Machine
 from schemas.parse import parse
 from schemas.task import Key
@@ -213,6 +214,33 @@ def test_adaptive__processes_come_with_the_work() -> None:
         assert workers.slots == 1
         keys = [Key("stage", (str(i),)) for i in range(16)]
         assert 2 in {workers.slots for _ in workers.map(tasks.wait, keys, 3)}
+
+
+def test_enter__a_process_that_is_lost_while_it_is_made_ready_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once; what answers to none of the retries is said to be lost, and nothing stays open."""
+    asked: list[str] = []
+    register = Client.register_plugin
+
+    def losing(client: Client, plugin: Any, *args: Any, **options: Any) -> Any:
+        asked.append(type(plugin).__name__)
+        if asked.count(asked[-1]) <= losses:
+            raise CommClosedError("Stream is closed")
+        return register(client, plugin, *args, **options)
+
+    monkeypatch.setattr(Client, "register_plugin", losing)
+    monkeypatch.setattr("engine.workers.cluster._LOOK", 0.1)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+        machine = Machine(type="address", address=cluster.scheduler_address, retries=1)
+        losses = 1
+        with ClusterWorkers(machine) as workers:
+            assert dict(workers.map(tasks.square, KEYS)) == {key: key.start**2 for key in KEYS}
+        assert asked[:4] == ["Prepared", "Prepared", "Admission", "Admission"]
+        asked.clear()
+        losses = 2
+        with pytest.raises(WorkersError, match=r"was lost .*Stream is closed"), ClusterWorkers(machine):
+            pass
+    with pytest.raises(ValueError, match="No clients found"):
+        default_client()
 
 
 def test_map__workers_that_come_while_a_task_takes_long_are_given_others() -> None:

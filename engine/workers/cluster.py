@@ -74,11 +74,11 @@ class ClusterWorkers:
             self._cluster = launch.start(self._machine, models=self._models)
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
-            self._client.register_plugin(remote.Prepared())
-            self._client.register_plugin(remote.Admission())  # in the place of what another run may have left
+            self._insist(self._client.register_plugin, remote.Prepared())
+            self.require()  # nothing, in the place of what another run may have left
             self._client.subscribe_topic(remote.TOPIC, self._told)
             for name in _LOGGERS:
-                self._client.forward_logging(name, logging.WARNING)
+                self._insist(self._client.forward_logging, name, logging.WARNING)
         except (OSError, ValueError) as error:  # no answer; no worker; not an address
             self.__exit__(None, None, None)  # a client left open would stay the one that Dask computes with
             raise InputError(
@@ -178,23 +178,27 @@ class ClusterWorkers:
         except ClosedClientError as error:
             raise _lost(error) from error
 
-    def _share(self, args: Sequence[Any]) -> list[Any]:
-        """Send what all tasks need to every process."""
+    def _insist(self, ask: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Ask something of every process, again where one was lost meanwhile."""
         for left in reversed(range(self._machine.retries + 1)):
             try:
-                return list(self._client.scatter(list(args), broadcast=True, hash=False)) if args else []
-            except (*_GONE, KeyError, ValueError) as error:  # a process was lost meanwhile
+                return ask(*args, **options)
+            except (*_GONE, KeyError, ValueError) as error:
                 if not left:
                     raise _lost(error) from error
                 sleep(_LOOK)
-        return []
+        return None
+
+    def _share(self, args: Sequence[Any]) -> list[Any]:
+        """Send what all tasks need to every process."""
+        return list(self._insist(self._client.scatter, list(args), broadcast=True, hash=False)) if args else []
 
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         found = self._client.run(function, *args, on_error="return")
         return {worker: value for worker, value in found.items() if not isinstance(value, OSError)}  # lost on the way
 
-    def require(self, check: Callable[..., None], *args: Any) -> None:
-        self._client.register_plugin(remote.Admission(check, *args))
+    def require(self, check: Callable[..., None] | None = None, *args: Any) -> None:
+        self._insist(self._client.register_plugin, remote.Admission(check, *args))
 
     def map(
         self,
