@@ -180,6 +180,7 @@ def cluster(
     *,
     start: NDArray[np.floating] | None = None,
     checkpoints: str | None = None,
+    before_labels: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Cluster some layers of one selection, spread over all workers; yields (layer, small numbers) of what is written.
 
@@ -191,7 +192,9 @@ def cluster(
         (concept, hidden) first centroids of every run and layer, in place of drawn ones.
     checkpoints
         Folder for the centroids of every iteration, from which a lost driver goes on; those of a layer are removed when
-        it has been yielded.
+        it has been yielded, and the folder in the end.
+    before_labels
+        Called before labels are written.
 
     Raises
     ------
@@ -225,7 +228,7 @@ def cluster(
                 held, known, some, settings, workers,
                 start=start, checkpoints=kept, progress=progress,
             )  # fmt: skip
-            progress("labels")
+            before_labels()
             passes = kmeans.final(fits, known, workers.products)
             inertia = workers.fold(_label, held, _add, passes, task)
             for layer, of in fits.items():
@@ -238,6 +241,8 @@ def cluster(
             if checkpoints is not None:
                 paths.remove(paths.join(checkpoints, layer[-1]))
         del held  # before the next group is loaded
+    if checkpoints is not None:
+        paths.remove(checkpoints)
 
 
 def _ward(

@@ -180,7 +180,7 @@ def _cluster_layer(
     give_back_holes()  # of the tasks before
     began = time.monotonic()
 
-    def look(_: str = "") -> None:
+    def look(*_: str) -> None:
         """End with the run that this belongs to: Dask cannot stop what is at work, and another may have begun."""
         if (store.attributes(one.task.path) or {}).get("fingerprint") != one.fingerprint:
             raise InputError(f"{one.task.path}: another run has replaced it meanwhile; look at that run")
@@ -189,7 +189,10 @@ def _cluster_layer(
     with SerialWorkers(threads, memory, products) as here:
         layers = [int(key.part[-1])]
         try:
-            steps = cluster(one.task, layers, settings, here, look, start=start, checkpoints=one.checkpoints)
+            steps = cluster(
+                one.task, layers, settings, here, look,
+                start=start, checkpoints=one.checkpoints, before_labels=look,
+            )  # fmt: skip
             _, outcome = next(steps)
             return time.monotonic() - began, outcome
         except TaskError as error:
