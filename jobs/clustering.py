@@ -57,7 +57,7 @@ def rows(tasks: Sequence[Clustering], settings: Concepts, limits: Machine) -> li
     found = []
     pending = [Pending(task, task.layers) for task in tasks]
     apart = limits.type != "serial"
-    whole = Counter(key.part[:-1] for key in chosen(pending, settings, workers, limits.memory_bytes // 2) if apart)
+    whole = Counter(key.part[:-1] for key in chosen(pending, settings, limits.most, limits.memory_bytes // 2) if apart)
     rates: dict[tuple[int, int], float] = {}
     for task in tasks:
         row = {"selection": "/".join(task.part), "vectors": task.stops[-1], "layers": len(task.layers)}

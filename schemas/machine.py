@@ -103,6 +103,11 @@ class Machine(BaseModel):
         return self.workers or (2 if self.type in ("local", "slurm", "ssh", "kubernetes") else 1)
 
     @property
+    def most(self) -> int:
+        """Processes when all are there that are asked for."""
+        return self.expected if self.adaptive is None else self.adaptive.maximum
+
+    @property
     def further(self) -> dict[str, Any]:
         """Keys for the class that starts the workers."""
         return dict(self.model_extra or {})

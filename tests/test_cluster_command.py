@@ -208,35 +208,6 @@ def test_plan__writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("machine", "apart", "together", "says"),
-    [
-        ("{type: serial}", 0, LAYERS, "3 layers"),
-        ("{type: local, workers: 2}", 2, 1, "2 side by side, 1 on all"),
-        ("{type: local, workers: 8}", 0, LAYERS, "3 layers"),
-    ],
-)
-def test_plan__says_which_layers_are_clustered_side_by_side(
-    machine: str,
-    apart: int,
-    together: int,
-    says: str,
-    wide: None,
-    stored: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    file = tmp_path / "machine.yaml"
-    file.write_text(machine)
-    command = ("cluster", stored, "-o", tmp_path / "c.zarr", "--k", 5, "--plan", "--machine", file)
-    assert call(monkeypatch, *command) == 0
-    assert says in capsys.readouterr().out
-    assert call(monkeypatch, *command, "--json") == 0
-    [row] = json.loads(capsys.readouterr().out)["clustering"]
-    assert (row["layers_side_by_side"], row["layers_together"]) == (apart, together)
-
-
 def test_cluster__again_and_otherwise(
     stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Layers clustered whole on one worker each give the bits of those spread over all, whichever are which."""
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from schemas.errors import InputError, TaskError
 from schemas.machine import Machine
 from schemas.study import Concepts
 from schemas.task import Key
+from tests.small_study import call
 from tests.small_vectors import assert_same, clustered, settings, stored
 from tests.test_concepts import blobs
 
@@ -301,6 +303,29 @@ def test_cluster_all__a_task_brings_its_own_selection_alone(tmp_path: Path, monk
         assert len([*cluster_all([Pending(task, task.layers) for task in tasks], settings(KS), workers)]) == 6
     for key, (*_, one) in seen:
         assert one.task.part == key.part[:-1]
+
+
+@pytest.mark.parametrize(
+    ("machine", "apart", "together", "says"),
+    [
+        ("{type: serial}", 0, 3, "3 layers"),
+        ("{type: local, workers: 2}", 2, 1, "2 side by side, 1 on all"),
+        ("{type: local, adaptive: {minimum: 1, maximum: 2}}", 2, 1, "2 side by side, 1 on all"),
+        ("{type: local, workers: 8}", 0, 3, "3 layers"),
+    ],
+)
+def test_plan__says_which_layers_are_clustered_side_by_side(
+    machine: str, apart: int, together: int, says: str, wide: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    [task], file = selections(tmp_path, (300,)), tmp_path / "machine.yaml"
+    file.write_text(machine)
+    command = ("cluster", *task.sources, "-o", tmp_path / "c.zarr", "--k", 5, "--plan", "--machine", file)
+    assert call(monkeypatch, *command) == 0
+    assert says in capsys.readouterr().out
+    assert call(monkeypatch, *command, "--json") == 0
+    [row] = json.loads(capsys.readouterr().out)["clustering"]
+    assert (row["layers_side_by_side"], row["layers_together"]) == (apart, together)
 
 
 def test_spread__leaves_few_workers_idle() -> None:

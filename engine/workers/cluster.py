@@ -132,8 +132,7 @@ class ClusterWorkers:
 
     @property
     def planned(self) -> int:
-        adaptive = self._machine.adaptive
-        return max(self.slots, self._machine.expected if adaptive is None else adaptive.maximum)
+        return max(self.slots, self._machine.most)
 
     @property
     def memory(self) -> int:

@@ -137,6 +137,8 @@ class Workers(Protocol):
 
         Parameters
         ----------
+        own
+            Gives what only one key needs, so that it does not go with the others.
         meanwhile
             For tasks that take long: called every few seconds while they are waited for. No such task waits on a worker
             behind another.
