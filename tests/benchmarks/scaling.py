@@ -1,6 +1,7 @@
 """One single-threaded worker beside two, for extraction and for K-means, and what two processes can reach here at all.
 
     python -m tests.benchmarks.scaling MODEL TEXT [--words 163840] [--tokens 393216] [--pairs 5] [--peers 1]
+        [--only "K-means, small layers"]
 
 Runs with one and two workers of a LocalCluster take turns on the same input; starting processes, loading the model
 (extraction) and importing are left out: the workers do a little of the same before. The peer is the ceiling of this
@@ -148,8 +149,10 @@ def compare(job: Job, model: str, folder: str, pairs: int, peers: int) -> dict[s
     }
 
 
-def measure(model: str, texts: list[str], words: int, tokens: int, pairs: int, peers: int) -> dict[str, dict[str, Any]]:
-    """Extraction of so many words, and K-means of so many made vectors, if any."""
+def measure(
+    model: str, texts: list[str], words: int, tokens: int, pairs: int, peers: int, only: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Extraction of so many words, and K-means of so many made vectors, if any; or one of them alone."""
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         text = Path(folder) / "text.txt"
         write_text(texts, words, text)
@@ -164,7 +167,7 @@ def measure(model: str, texts: list[str], words: int, tokens: int, pairs: int, p
                 place.mkdir()
                 source = stored(place, made, of[1:2], shard=of[2]).sources[0]
                 jobs[name] = partial(clustering, source=source, tokens=count, layers=layers, of=of)
-        return {name: compare(job, model, folder, pairs, peers) for name, job in jobs.items()}
+        return {name: compare(job, model, folder, pairs, peers) for name, job in jobs.items() if only in (None, name)}
 
 
 def main() -> None:
@@ -174,10 +177,11 @@ def main() -> None:
     parser.add_argument("text", nargs="+")
     for name, value in (("words", 163_840), ("tokens", 393_216), ("pairs", 5), ("peers", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--only", choices=("extraction", "K-means", "K-means, small layers"), help="one work alone")
     asked = parser.parse_args()
     if not 1 <= asked.peers <= asked.pairs:
         parser.error(f"--peers {asked.peers}: expected 1 to {asked.pairs}, in how many of the pairs the peers run, too")
-    found = measure(asked.model, asked.text, asked.words, asked.tokens, asked.pairs, asked.peers)
+    found = measure(asked.model, asked.text, asked.words, asked.tokens, asked.pairs, asked.peers, asked.only)
     header = ["", "1 worker, s", "2 workers, s", "speed-up", "ceiling", "lost to the machine", "lost to Colign"]
     shown = [
         [
