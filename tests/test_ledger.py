@@ -242,7 +242,7 @@ def test_bars__go_on_where_the_scheduler_is_lost() -> None:
         made._used = None  # what was seen lately
         assert len([*bars.get_renderables()]) == 1
         made._client.close()
-        made._seen = (-60.0, 1)
+        made._seen = (-60.0, ["one"])
         with pytest.raises(WorkersError, match="the Dask scheduler, or every worker, was lost"):
             list(made.map(tasks.die_once, KEYS, "nowhere"))
         with pytest.raises(WorkersError, match="the Dask scheduler, or every worker, was lost"):

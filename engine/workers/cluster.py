@@ -61,7 +61,7 @@ class ClusterWorkers:
         self.threads, self.products = machine.threads or 1, str(machine.products)
         self._cluster: Any = None
         self._ended = Event()
-        self._seen: tuple[float, int] = (-_LOOK, 0)
+        self._seen: tuple[float, list[str]] = (-_LOOK, [])
         self._used: tuple[float, Usage] | None = None
         self.observer: Observer = ignored
 
@@ -121,14 +121,17 @@ class ClusterWorkers:
 
     @property
     def slots(self) -> int:
-        """Tasks that run at once: one in each process. Processes come and go, so this is looked up now and then."""
-        when, count = self._seen
+        """Tasks that run at once: one in each process."""
+        return max(1, len(self._there()))
+
+    def _there(self) -> list[str]:
+        """Addresses of the processes. They come and go, so this is looked up now and then."""
+        when, found = self._seen
         if monotonic() - when > _LOOK:
             with suppress(*_GONE):  # what is handed out tells
-                count = len(self._client.nthreads())
-            count = max(1, count)
-            self._seen = monotonic(), count
-        return count
+                found = [*self._client.nthreads()]
+            self._seen = monotonic(), found
+        return found
 
     @property
     def planned(self) -> int:
@@ -187,10 +190,6 @@ class ClusterWorkers:
                     raise _lost(error) from error
                 sleep(_LOOK)
         return None
-
-    def _share(self, args: Sequence[Any]) -> list[Any]:
-        """Send what all tasks need to every process."""
-        return list(self._insist(self._client.scatter, list(args), broadcast=True, hash=False)) if args else []
 
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         found = self._client.run(function, *args, on_error="return")
@@ -277,64 +276,59 @@ class ClusterWorkers:
         exact: bool,
     ) -> Iterator[tuple[dict[tuple[str, ...], Any], Attempt]]:
         """Results of each step by part, in the order of steps; at most a window of them exists at once."""
-        shared = self._share(args)
-        places = self._places(held)
+        # a task, which Dask does again where its result is lost; a broadcast never ends when a process is lost in it
+        shared = self._submit(remote.given, remote.Given(args))
+        groups = together(held.keys)
+        places = self._places(held, groups)
         running: dict[Step, Future] = {}
 
         def submit(step: Step) -> Future:
             loaded = held.load if held.values is None else [held.values[group[0]] for group in step]
-            place, stays = places.get(step[0], ("", False))
-            at = place if stays else ""
-            return self._submit(remote.step, function, combine, step, loaded, *shared, at=at)
+            return self._submit(remote.step, function, combine, step, loaded, shared, at=places.get(step[0], ""))
 
-        groups = together(held.keys)
-        steps = grouped(groups, places, most_together(len(groups), self.slots)) if exact else [(one,) for one in groups]
-        ahead = _STEPS if exact and places else _AHEAD
+        at_once = exact and held.values is not None
+        most = most_together(len(groups), self.slots)
+        steps = grouped(groups, places, most) if at_once else [(one,) for one in groups]
+        ahead = _STEPS if at_once and places else _AHEAD
         waiting = iter(steps)
         for step in steps:
             while len(running) < self.slots * ahead and (following := next(waiting, None)) is not None:
                 running[following] = submit(following)
-            for _ in range(self._machine.retries):
-                with suppress(CancelledError):
-                    wait(running[step])
-                if not running[step].cancelled():
-                    break
-                # every process that had what is shared was lost: unlike results, Dask cannot make it again
-                shared = self._share(args)
-                running = {other: submit(other) for other in running}
             yield _result(step[0][0], running.pop(step))
 
-    def _places(self, held: Held) -> dict[Group, tuple[str, bool]]:
-        """Where held parts lie, and whether they stay: Dask copies cheaply, and knows nothing of what they remember.
+    def _places(self, held: Held, groups: Sequence[Group]) -> dict[Group, str]:
+        """Workers at which groups are done: where they lie, for Dask copies cheaply and knows not what they remember.
 
-        Those beyond a place's share are free to go, as to workers that came later.
+        It would also give all that is streamed to the worker that has what is shared.
         """
         if held.values is None:
-            return {}
-        groups = {group: held.values[group[0]] for group in together(held.keys)}
+            return _shared_out(dict.fromkeys(groups, ()), self._there())
+        futures = {group: held.values[group[0]].key for group in groups}
         try:
-            known = self._client.who_has([*groups.values()])
+            wait([*held.values.values()])
+            known = self._client.who_has([*held.values.values()])
         except _GONE:  # what was lost is told by the results
             return {}
-        return _shared_out(
-            {group: known[future.key][0] for group, future in groups.items() if known[future.key]}, self.slots
-        )
+        return _shared_out({group: known[key] for group, key in futures.items() if known.get(key)}, self._there())
 
 
-def _shared_out(places: Mapping[Group, str], slots: int) -> dict[Group, tuple[str, bool]]:
-    """Places of groups, and whether they stay there: of each place at most its share does.
+def _shared_out(lying: Mapping[Group, Sequence[str]], workers: Sequence[str]) -> dict[Group, str]:
+    """Workers of groups that lie at some: there, but for those beyond a worker's share, as when others came later.
 
     Examples
     --------
-    >>> a, b, c = [(Key("s", ("a",), start),) for start in range(3)]
-    >>> [*_shared_out({a: "one", b: "one", c: "one"}, 2).values()]
-    [('one', True), ('one', True), ('one', False)]
+    >>> a, b, c, d = [(Key("s", ("a",), start),) for start in range(4)]
+    >>> _shared_out({a: ["one", "two"], b: ["one"], c: ["one"], d: ["one"]}, ["one", "two"]) == {
+    ...     a: "two", b: "one", c: "one", d: "two"
+    ... }
+    True
     """
-    share, taken = -(-len(places) // slots), Counter[str]()
+    share, taken = -(-len(lying) // max(1, len(workers))), Counter(dict.fromkeys(workers, 0))
     found = {}
-    for group, place in places.items():
-        taken[place] += 1
-        found[group] = place, taken[place] <= share
+    for group, places in sorted(lying.items(), key=lambda one: len(one[1]) or len(workers)):
+        room = [place for place in places if taken[place] < share] or workers or places
+        found[group] = min(room, key=lambda place: (taken[place], place))  # the same one every time
+        taken[found[group]] += 1
     return found
 
 
@@ -349,16 +343,16 @@ def most_together(groups: int, workers: int) -> int:
     return min(_TOGETHER, max(1, groups // (workers * _STEPS)))
 
 
-def grouped(groups: Sequence[Group], places: Mapping[Group, tuple[str, bool]], most: int) -> list[Step]:
-    """Groups that are one step each: some that stay at one place, or may go, at most so many of few parts; else one.
+def grouped(groups: Sequence[Group], places: Mapping[Group, str], most: int) -> list[Step]:
+    """Groups that are one step each: some of one place, at most so many of few parts; one that has no place yet.
 
     Examples
     --------
     >>> a, b, c, d = [(Key("s", (part,), 0),) for part in "abcd"]
-    >>> grouped([a, b, c, d], {a: ("one", True), b: ("other", True), d: ("one", True)}, 2) == [(a, d), (b,), (c,)]
+    >>> grouped([a, b, c, d], {a: "one", b: "other", d: "one"}, 2) == [(a, d), (b,), (c,)]
     True
     """
-    of_place: dict[tuple[str, bool] | int, list[list[Group]]] = {}
+    of_place: dict[str | int, list[list[Group]]] = {}
     for number, group in enumerate(groups):
         steps = of_place.setdefault(places.get(group, number), [[]])
         parts = {one[0].part for one in steps[-1]} | {group[0].part}

@@ -25,11 +25,17 @@ _HERE = "127.0.0.1:0"
 _PAUSE = 0.8
 """Share of its limit at which Dask pauses a worker; the limit is set so that this is the memory of the plan."""
 
-_LOOKS = {"distributed": {"admin": {"tick": {"interval": "500ms"}}, "worker": {"profile": {"interval": "100ms"}}}}
-"""How often Dask looks at its own event loops, and at what tasks do (for its dashboard), unless its configuration
-differs from its defaults: tasks take seconds, and fifty and a hundred looks a second cost time.
+_DEFAULTS = {
+    "distributed": {
+        "admin": {"tick": {"interval": "500ms"}, "large-graph-warning-threshold": "1GiB"},
+        "worker": {"profile": {"interval": "100ms"}},
+    }
+}
+"""Where Dask's configuration does not differ from its defaults: how often it looks at its own event loops, and at what
+tasks do (for its dashboard), for tasks take seconds, and fifty and a hundred looks a second cost time; and how much a
+task may be given, for the centroids of all runs are more than Dask expects.
 Processes of this computer, and those that ssh starts, do the same; others have a configuration of their own."""
-config.update_defaults(_LOOKS)
+config.update_defaults(_DEFAULTS)
 
 _TASKS = ("engine.workers.remote", "engine.concepts", "engine.links", "engine.results")
 _MODELS = ("engine.model.encode", "transformers.modeling_utils")

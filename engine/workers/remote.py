@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from multiprocessing.util import Finalize
 from typing import Any
@@ -110,6 +111,17 @@ def attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, At
     return result, watch.ended()
 
 
+@dataclass(frozen=True)
+class Given:
+    """What all steps of a pass are given; in this, so that Dask does not look for futures in it."""
+
+    args: Sequence[Any]
+
+
+def given(what: Given) -> Given:
+    return what
+
+
 def load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
     """Load the parts of a group, in its order."""
     return [_named(load, key) for key in group]
@@ -120,7 +132,7 @@ def step(
     combine: Callable[[Any, Any], Any],
     groups: Sequence[Sequence[Key]],
     loaded: list[list[Any]] | Callable[[Key], Any],
-    *args: Any,
+    given: Given,
 ) -> tuple[Any, Attempt]:
     """Do a step of some keys, and combine the results of each part; what it took is told with them."""
     keys = [key for group in groups for key in group]
@@ -128,7 +140,7 @@ def step(
     values = (_named(loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
     combined: dict[tuple[str, ...], Any] = {}
     for key, value in zip(keys, values, strict=True):
-        result = value if isinstance(value, ColignError) else _named(function, key, value, *args)
+        result = value if isinstance(value, ColignError) else _named(function, key, value, *given.args)
         if isinstance(result, ColignError):
             return result, watch.ended()
         combined[key.part] = combine(combined[key.part], result) if key.part in combined else result

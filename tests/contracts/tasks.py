@@ -84,6 +84,24 @@ def die_once(key: Key, folder: str) -> int:
     return key.start
 
 
+class Fatal:
+    """What kills the second process that takes it, but for the one that made it."""
+
+    def __init__(self, folder: str, maker: int) -> None:
+        self.folder, self.maker = folder, maker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return taken, (self.folder, self.maker)
+
+
+def taken(folder: str, maker: int) -> Fatal:
+    if os.getpid() != maker:
+        (pathlib.Path(folder) / f"{os.getpid()}-{time.time_ns()}").touch()
+        if len({path.name.split("-")[0] for path in pathlib.Path(folder).iterdir()}) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return Fatal(folder, maker)
+
+
 def load(key: Key) -> np.ndarray:
     return np.random.default_rng(key.start).normal(size=8).astype(np.float32)
 

@@ -192,6 +192,15 @@ def test_fold__killed_worker_loses_few_exact_results(count: int, tmp_path: Path)
 
 
 @pytest.mark.parametrize("exact", [False, True])
+def test_fold__worker_killed_by_what_all_need_is_replaced(cluster: ClusterWorkers, exact: bool, tmp_path: Path) -> None:
+    cluster._client.wait_for_workers(2)
+    held = cluster.hold(tasks.load, KEYS, nbytes=1)
+    found = cluster.fold(tasks.place, held, operator.add, tasks.Fatal(str(tmp_path), os.getpid()), exact=exact)
+    assert {place.split()[0] for counts in found.values() for place in counts} == {str(key) for key in KEYS}
+    assert len({path.name.split("-")[0] for path in tmp_path.iterdir()}) >= 2  # of which one was lost
+
+
+@pytest.mark.parametrize("exact", [False, True])
 def test_fold__held_parts_stay_on_their_worker(exact: bool) -> None:
     """A copy would take memory, and lack what the part has learnt; only what is beyond a worker's share may go."""
     keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(24)]
@@ -200,14 +209,11 @@ def test_fold__held_parts_stay_on_their_worker(exact: bool) -> None:
         cluster._client.wait_for_workers(2)
         held = cluster.hold(tasks.load, keys, nbytes=1)
         cluster.fold(tasks.name, held, operator.add)
-        stay = {str(key) for (key,), (_, stays) in cluster._places(held).items() if stays}
         places: Counter[str] = Counter()
         for _ in range(4):
             places += cluster.fold(tasks.place, held, operator.add, "shared", exact=exact)["a",]
     of_each = Counter(place.split()[0] for place in places)
-    assert len(of_each) == len(keys)
-    assert len(stay) >= len(keys) - 4  # Dask deals them out about evenly
-    assert {of_each[key] for key in stay} == {1}
+    assert of_each == Counter(map(str, keys))
 
 
 def test_fold__what_lies_on_a_worker_goes_in_few_steps_over_all_parts() -> None:
