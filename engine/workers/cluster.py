@@ -2,23 +2,22 @@
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
-from itertools import zip_longest
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
-from dask.distributed import Future, KilledWorker, LocalCluster, as_completed, wait
+from dask.distributed import Future, KilledWorker, LocalCluster, as_completed
 from distributed.client import ClosedClientError
 from threadpoolctl import threadpool_limits
 
 from engine.workers import launch, remote
 from engine.workers.attempts import step_of
+from engine.workers.placing import STEPS, Group, Step, grouped, most_together, shared_out
 from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored, together
 from schemas.errors import ColignError, InputError, TaskError, WorkersError
 from schemas.machine import QUEUED, Machine
@@ -36,18 +35,11 @@ _LOGGERS = ("engine", "jobs")
 _AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
 
-_STEPS, _TOGETHER, PARTS = 2, 64, 4
-"""Steps that each worker has at least, so that one is added up while another is done; groups of a step at most; and
-parts, for a step gives a result of each."""
+_DEALT = 2
+"""Tasks a worker up to which Dask gives tasks to those that have what they need; of more it gives to who is idle."""
 
 _GONE = (OSError, CancelledError, AttributeError, ClosedClientError)
 """What Dask's client raises when the scheduler or workers are lost; one that has given up looks in vain for its own."""
-
-Group = tuple[Key, ...]
-"""Keys that are held together."""
-
-Step = tuple[Group, ...]
-"""Groups that are done together."""
 
 
 class ClusterWorkers:
@@ -276,91 +268,66 @@ class ClusterWorkers:
         exact: bool,
     ) -> Iterator[tuple[dict[tuple[str, ...], Any], Attempt]]:
         """Results of each step by part, in the order of steps; at most a window of them exists at once."""
-        # a task, which Dask does again where its result is lost; a broadcast never ends when a process is lost in it
-        shared = self._submit(remote.given, remote.Given(args))
         groups = together(held.keys)
         places = self._places(held, groups)
-        running: dict[Step, Future] = {}
+        # a task, which Dask does again where its result is lost; a broadcast never ends when a process is lost in it
+        shared = self._submit(remote.given, remote.Given(args))
+        running: dict[Step, tuple[Future, str]] = {}
 
-        def submit(step: Step) -> Future:
+        def submit(step: Step, at: str = "") -> tuple[Future, str]:
             loaded = held.load if held.values is None else [held.values[group[0]] for group in step]
-            return self._submit(remote.step, function, combine, step, loaded, shared, at=places.get(step[0], ""))
+            at = at if at in self._there() else ""
+            return self._submit(remote.step, function, combine, step, loaded, shared, at=at), at
 
         at_once = exact and held.values is not None
         most = most_together(len(groups), self.slots)
         steps = grouped(groups, places, most) if at_once else [(one,) for one in groups]
-        ahead = _STEPS if at_once and places else _AHEAD
+        ahead = STEPS if at_once and places else _AHEAD
         waiting = iter(steps)
         for step in steps:
             while len(running) < self.slots * ahead and (following := next(waiting, None)) is not None:
-                running[following] = submit(following)
-            yield _result(step[0][0], running.pop(step))
+                running[following] = submit(following, places.get(following[0], ""))
+            while not self._is_done(*running[step]):
+                running[step] = submit(step)
+            yield _result(step[0][0], running.pop(step)[0])
+
+    def _is_done(self, future: Future, at: str) -> bool:
+        """Wait for a step; False if it will never be done: Dask forgets one whose worker is gone when none has room."""
+        while not future.done():
+            try:
+                future.exception(_LOOK)
+            except TimeoutError:
+                if at and at not in self._there() and not self._is_at_work(future):
+                    return False
+            except CancelledError:  # told by the result
+                break
+        return True
+
+    def _is_at_work(self, future: Future) -> bool:
+        with suppress(*_GONE):
+            return any(future.key in keys for keys in self._client.processing().values())
+        return True
 
     def _places(self, held: Held, groups: Sequence[Group]) -> dict[Group, str]:
         """Workers at which groups are done: where they lie, for Dask copies cheaply and knows not what they remember.
 
-        It would also give all that is streamed to the worker that has what is shared.
+        Of those that are streamed it deals out by itself all but the first, as many as it takes at once: they would all
+        go to the worker that has what is shared.
         """
         if held.values is None:
-            return _shared_out(dict.fromkeys(groups, ()), self._there())
-        futures = {group: held.values[group[0]].key for group in groups}
+            there = self._there()
+            return dict(zip(groups, there * _DEALT, strict=False))
+        futures = {group: held.values[group[0]] for group in groups}
         try:
-            wait([*held.values.values()])
-            known = self._client.who_has([*held.values.values()])
-        except _GONE:  # what was lost is told by the results
+            for future in futures.values():
+                if not future.done():
+                    future.exception()  # wait for it; what is wrong is told by the results
+            known = self._client.who_has([*futures.values()])
+        except _GONE:
             return {}
-        return _shared_out({group: known[key] for group, key in futures.items() if known.get(key)}, self._there())
-
-
-def _shared_out(lying: Mapping[Group, Sequence[str]], workers: Sequence[str]) -> dict[Group, str]:
-    """Workers of groups that lie at some: there, but for those beyond a worker's share, as when others came later.
-
-    Examples
-    --------
-    >>> a, b, c, d = [(Key("s", ("a",), start),) for start in range(4)]
-    >>> _shared_out({a: ["one", "two"], b: ["one"], c: ["one"], d: ["one"]}, ["one", "two"]) == {
-    ...     a: "two", b: "one", c: "one", d: "two"
-    ... }
-    True
-    """
-    share, taken = -(-len(lying) // max(1, len(workers))), Counter(dict.fromkeys(workers, 0))
-    found = {}
-    for group, places in sorted(lying.items(), key=lambda one: len(one[1]) or len(workers)):
-        room = [place for place in places if taken[place] < share] or workers or places
-        found[group] = min(room, key=lambda place: (taken[place], place))  # the same one every time
-        taken[found[group]] += 1
-    return found
-
-
-def most_together(groups: int, workers: int) -> int:
-    """Groups of a step at most, of so many on so many workers.
-
-    Examples
-    --------
-    >>> most_together(48, 2), most_together(13 * 61, 2), most_together(13 * 61, 512)
-    (12, 64, 1)
-    """
-    return min(_TOGETHER, max(1, groups // (workers * _STEPS)))
-
-
-def grouped(groups: Sequence[Group], places: Mapping[Group, str], most: int) -> list[Step]:
-    """Groups that are one step each: some of one place, at most so many of few parts; one that has no place yet.
-
-    Examples
-    --------
-    >>> a, b, c, d = [(Key("s", (part,), 0),) for part in "abcd"]
-    >>> grouped([a, b, c, d], {a: "one", b: "other", d: "one"}, 2) == [(a, d), (b,), (c,)]
-    True
-    """
-    of_place: dict[str | int, list[list[Group]]] = {}
-    for number, group in enumerate(groups):
-        steps = of_place.setdefault(places.get(group, number), [[]])
-        parts = {one[0].part for one in steps[-1]} | {group[0].part}
-        if len(steps[-1]) == most or len(parts) > PARTS:
-            steps.append([])
-        steps[-1].append(group)
-    turns = zip_longest(*of_place.values())  # first some of every place, then the next
-    return [tuple(step) for turn in turns for step in turn if step]
+        return shared_out(
+            {group: known[future.key] for group, future in futures.items() if known[future.key]}, self._there()
+        )
 
 
 def _lost(error: BaseException) -> WorkersError:

@@ -33,7 +33,8 @@ from matplotlib.figure import Figure
 from engine import concepts
 from engine.concepts import Clustering
 from engine.side_by_side import Pending, chosen
-from engine.workers.cluster import PARTS, ClusterWorkers, most_together
+from engine.workers.cluster import ClusterWorkers
+from engine.workers.placing import PARTS, most_together
 from engine.workers.protocol import group_size
 from jobs import files, linking, stages
 from jobs.layout import Layout

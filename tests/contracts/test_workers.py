@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import dask
 import numpy as np
 import pytest
 
-from engine.workers.cluster import ClusterWorkers, most_together
+from engine.workers.cluster import ClusterWorkers
+from engine.workers.placing import most_together
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import InputError, TaskError
@@ -198,6 +200,23 @@ def test_fold__worker_killed_by_what_all_need_is_replaced(cluster: ClusterWorker
     found = cluster.fold(tasks.place, held, operator.add, tasks.Fatal(str(tmp_path), os.getpid()), exact=exact)
     assert {place.split()[0] for counts in found.values() for place in counts} == {str(key) for key in KEYS}
     assert len({path.name.split("-")[0] for path in tmp_path.iterdir()}) >= 2  # of which one was lost
+
+
+def test_fold__step_for_a_worker_that_went_while_none_took_tasks_is_given_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of tasks that it could give to no worker Dask never looks again at those whose worker is gone."""
+    gone = "tcp://127.0.0.1:9"
+    with ClusterWorkers(Machine(type="local", workers=1, memory=1, retries=1)) as workers:
+        held = workers.hold(tasks.load, KEYS, nbytes=1)
+        workers.fold(tasks.name, held, operator.add)
+        monkeypatch.setattr(workers, "_places", lambda held, groups: dict.fromkeys(groups, gone))
+        monkeypatch.setattr(workers, "_seen", (monotonic() + 2, [gone]))  # as if it had been seen until now
+        submit, given = workers._submit, list[str]()
+        monkeypatch.setattr(workers, "_submit", lambda *args, at="": (given.append(at), submit(*args, at=at))[1])
+        assert workers.fold(tasks.pause, held, operator.add, 1.5) == {("a",): Counter(map(str, KEYS))}
+    assert given.count(gone) >= 5  # the four that are under way, and the one after the first
+    assert given[-1] == ""
 
 
 @pytest.mark.parametrize("exact", [False, True])
