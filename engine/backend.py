@@ -4,6 +4,7 @@ and first centroids.
 
 import importlib
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -54,6 +55,7 @@ def seed_rows(
     seed: int,
     weights: NDArray[np.floating] | None = None,
     reference: int | None = None,
+    threads: int = 1,
 ) -> NDArray[np.int64]:
     """Rows (concept) that greedy k-means++ draws from some rows (row, hidden), in float64.
 
@@ -64,12 +66,16 @@ def seed_rows(
     reference
         Restart for which to draw what scikit-learn 0.24 drew with `random_state=seed`, from which all restarts drew
         one after another; None: by the same chances, in a fraction of the time (`engine.kernels.plusplus`).
+    threads
+        Of this process that may share the work where it is done on the CPU.
     """
     wide = np.asarray(rows, np.float64)
     given = np.ones(len(wide)) if weights is None else np.asarray(weights, np.float64)
     if reference is None:
         xp = array_module()
-        return plusplus(xp, xp.asarray(wide), xp.asarray(given), k, seed)
+        with ThreadPoolExecutor(threads) as pool:
+            side_by_side = pool.map if threads > 1 and xp is np else map
+            return plusplus(xp, xp.asarray(wide), xp.asarray(given), k, seed, side_by_side)
     state = _Numbers024(seed)
     for _ in range(reference):  # what the restarts before consumed
         state.randint(len(rows))

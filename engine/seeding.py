@@ -150,7 +150,7 @@ def _from_sample(
         if settings.preset == "reference":
             chosen = backend.seed_rows(centred, run.k, settings.seed, reference=run.seed - settings.seed)
         else:
-            chosen = backend.seed_rows(centred, run.k, run.seed)
+            chosen = backend.seed_rows(centred, run.k, run.seed, threads=max(1, at_once // len(every)))
         return np.asarray(sample[chosen], np.float64)
 
     every = [(layer, run) for layer, of in runs.items() for run in of]

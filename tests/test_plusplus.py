@@ -1,13 +1,16 @@
 """First centroids by rejection: the distribution of greedy k-means++, enumerated, and scikit-learn's quality."""
 
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from scipy.stats import chisquare
 from sklearn.cluster import kmeans_plusplus
 
+from engine import backend
 from engine.kernels import plusplus as drawing
 from engine.kernels.plusplus import plusplus
 from tests.test_concepts import blobs
@@ -49,6 +52,20 @@ def test_plusplus__draws_by_the_chances_of_its_definition(
     expected = [chances[sequence] * draws for sequence in often] + [sum(chances[s] for s in rare) * draws]
     some = np.array(expected) > 1e-6
     assert chisquare(np.array(counts)[some], np.array(expected)[some]).pvalue > 1e-3
+
+
+def test_plusplus__threads_change_no_bit() -> None:
+    rows = blobs(10_000, 24, 40, seed=4)[0].astype(np.float64)
+    weights = np.random.default_rng(2).random(len(rows))
+    expected = plusplus(np, rows, weights, 60, 1)
+    assert backend.seed_rows(rows, 60, 1, weights).tolist() == expected.tolist()
+    assert backend.seed_rows(rows, 60, 1, weights, threads=3).tolist() == expected.tolist()
+    with ThreadPoolExecutor(2) as pool:
+        some = np.arange(0, len(rows), 7)
+        squares = (rows**2).sum(1)
+        blocks, whole = (drawing._to_all(np, rows, squares, some, way) for way in (pool.map, map))
+    np.testing.assert_array_equal(blocks, whole)
+    np.testing.assert_allclose(blocks[:, ::50], cdist(rows[some], rows[::50], "sqeuclidean"), rtol=1e-9, atol=1e-9)
 
 
 def test_plusplus__memory_for_one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ and while distances fall, a candidate counts with the chance that is left of its
 every step have the very distribution that is wanted.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ of them still count when their turn comes."""
 
 NUMBERS = 2**22
 """Distances of a batch at most, unless the candidates of one step have more."""
+
+
+_ROWS = 4096
+"""Rows of a product on a CPU: whichever number of threads shares them, the bits are those of such products."""
 
 
 def trials(k: int) -> int:
@@ -43,7 +48,9 @@ def working_bytes(rows: int, k: int) -> int:
     return 8 * rows * (batch_of(rows, k) + 2 * trials(k))
 
 
-def plusplus(xp: Any, rows: Any, weights: Any, k: int, seed: int) -> NDArray[np.int64]:
+def plusplus(
+    xp: Any, rows: Any, weights: Any, k: int, seed: int, side_by_side: Callable[..., Any] = map
+) -> NDArray[np.int64]:
     """Rows (concept) that become first centroids.
 
     Parameters
@@ -54,6 +61,8 @@ def plusplus(xp: Any, rows: Any, weights: Any, k: int, seed: int) -> NDArray[np.
         (row, hidden) float64, near their mean.
     weights
         (row) float64 vectors that each row stands for.
+    side_by_side
+        As `map`, in threads; changes no result.
 
     Returns
     -------
@@ -64,7 +73,7 @@ def plusplus(xp: Any, rows: Any, weights: Any, k: int, seed: int) -> NDArray[np.
     squares = xp.einsum("ij,ij->i", rows, rows)
     first = _placed(xp, xp.cumsum(weights), xp.asarray(numbers.random(1)))
     chosen = np.full(k, int(first[0]), np.int64)
-    closest = _to_all(xp, rows, squares, xp.asarray(chosen[:1]))[0]
+    closest = _to_all(xp, rows, squares, xp.asarray(chosen[:1]), side_by_side)[0]
     have = 1
     while have < k:
         reached = xp.cumsum(weights * closest)
@@ -72,7 +81,7 @@ def plusplus(xp: Any, rows: Any, weights: Any, k: int, seed: int) -> NDArray[np.
             break  # no row is left that differs
         places, luck = xp.asarray(numbers.random((2, batch)))
         some = _placed(xp, reached, places)
-        distances = _to_all(xp, rows, squares, some)
+        distances = _to_all(xp, rows, squares, some, side_by_side)
         least = luck * closest[some]
         at = 0
         while have < k:
@@ -94,11 +103,21 @@ def _placed(xp: Any, reached: Any, places: Any) -> Any:
     return xp.minimum(xp.searchsorted(reached, places * reached[-1], side="right"), len(reached) - 1)
 
 
-def _to_all(xp: Any, rows: Any, squares: Any, some: Any) -> Any:
+def _to_all(xp: Any, rows: Any, squares: Any, some: Any, side_by_side: Callable[..., Any]) -> Any:
     """Squared distances (some, row) of some rows to all."""
-    found = rows[some] @ rows.T
-    found *= -2
-    found += squares
-    found += squares[some][:, None]
+    found = xp.empty((len(some), len(rows)), rows.dtype)
+    these, of_these = rows[some], squares[some][:, None]
+    step = _ROWS if xp is np else len(rows)
+
+    def of_some(start: int) -> None:
+        block = slice(start, start + step)
+        part = xp.matmul(these, rows[block].T, out=found[:, block])
+        part *= -2
+        part += squares[block]
+        part += of_these
+        xp.maximum(part, 0, out=part)
+
+    for _ in side_by_side(of_some, range(0, len(rows), step)):
+        pass
     found[xp.arange(len(some)), some] = 0
-    return xp.maximum(found, 0, out=found)
+    return found
