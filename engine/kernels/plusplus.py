@@ -111,11 +111,11 @@ def _to_all(xp: Any, rows: Any, squares: Any, some: Any, side_by_side: Callable[
 
     def of_some(start: int) -> None:
         block = slice(start, start + step)
-        part = xp.matmul(these, rows[block].T, out=found[:, block])
+        part = these @ rows[block].T
         part *= -2
         part += squares[block]
         part += of_these
-        xp.maximum(part, 0, out=part)
+        found[:, block] = xp.maximum(part, 0, out=part)
 
     for _ in side_by_side(of_some, range(0, len(rows), step)):
         pass
