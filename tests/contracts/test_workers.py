@@ -11,9 +11,11 @@ from time import monotonic
 import dask
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.workers.cluster import ClusterWorkers
-from engine.workers.placing import most_together
+from engine.workers.placing import most_together, shared_out
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
 from schemas.errors import InputError, TaskError
@@ -200,6 +202,19 @@ def test_fold__worker_killed_by_what_all_need_is_replaced(cluster: ClusterWorker
     found = cluster.fold(tasks.place, held, operator.add, tasks.Fatal(str(tmp_path), os.getpid()), exact=exact)
     assert {place.split()[0] for counts in found.values() for place in counts} == {str(key) for key in KEYS}
     assert len({path.name.split("-")[0] for path in tmp_path.iterdir()}) >= 2  # of which one was lost
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 8))
+def test_shared_out__moves_only_what_is_beyond_a_share(lying: list[int], workers: int) -> None:
+    """Parts that each lie on one worker; those numbered from `workers` on are gone."""
+    there = [f"w{number}" for number in range(workers)]
+    groups = {(Key("stage", ("a",), start=i, stop=i + 1),): [f"w{number}"] for i, number in enumerate(lying)}
+    share = -(-len(lying) // workers)
+    found = shared_out(groups, there)
+    assert found.keys() == groups.keys()
+    assert max(Counter(place for place in found.values() if place in there).values(), default=0) <= share
+    moved = sum(found[group] != place for group, (place,) in groups.items())
+    assert moved == sum(max(0, count - share) for count in Counter(lying).values())
 
 
 def test_fold__step_for_a_worker_that_went_while_none_took_tasks_is_given_out_again(
