@@ -55,7 +55,7 @@ def test_plusplus__draws_by_the_chances_of_its_definition(
 
 
 def test_plusplus__threads_change_no_bit() -> None:
-    rows = blobs(10_000, 24, 40, seed=4)[0].astype(np.float64)
+    rows = blobs(12_289, 24, 40, seed=4)[0].astype(np.float64)
     weights = np.random.default_rng(2).random(len(rows))
     expected = plusplus(np, rows, weights, 60, 1)
     assert backend.seed_rows(rows, 60, 1, weights).tolist() == expected.tolist()

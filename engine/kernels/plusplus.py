@@ -110,14 +110,15 @@ def _to_all(xp: Any, rows: Any, squares: Any, some: Any, side_by_side: Callable[
     step = _ROWS if xp is np else len(rows)
 
     def of_some(start: int) -> None:
-        block = slice(start, start + step)
-        part = these @ rows[block].T
+        # the last takes what is left too: a product of one row would have other bits
+        block = slice(start, start + step if start + 2 * step <= len(rows) else None)
+        part = xp.matmul(these, rows[block].T, out=found[:, block])
         part *= -2
         part += squares[block]
         part += of_these
-        found[:, block] = xp.maximum(part, 0, out=part)
+        xp.maximum(part, 0, out=part)
 
-    for _ in side_by_side(of_some, range(0, len(rows), step)):
+    for _ in side_by_side(of_some, range(0, max(step, len(rows) - step + 1), step)):
         pass
     found[xp.arange(len(some)), some] = 0
     return found

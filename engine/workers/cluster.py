@@ -292,15 +292,16 @@ class ClusterWorkers:
             yield _result(step[0][0], running.pop(step)[0])
 
     def _is_done(self, future: Future, at: str) -> bool:
-        """Wait for a step; False if it will never be done: Dask forgets one whose worker is gone when none has room."""
+        """Wait for a step; False if it may never be done: Dask forgets one whose worker is gone or paused if all are.
+
+        One that only waits for what it needs looks the same; nothing of it is done yet, so it can be given out again.
+        """
         while not future.done():
             try:
                 future.exception(_LOOK)
             except TimeoutError:
-                if at and at not in self._there() and not self._is_at_work(future):
-                    return False
-            except CancelledError:  # told by the result
-                break
+                if at and not self._is_at_work(future):
+                    return bool(future.done())
         return True
 
     def _is_at_work(self, future: Future) -> bool:

@@ -37,8 +37,8 @@ _DEFAULTS = {
 }
 """Where Dask's configuration does not differ from its defaults: how often it looks at its own event loops, and at what
 tasks do (for its dashboard), for tasks take seconds, and fifty and a hundred looks a second cost time; how much a task
-may be given, for the centroids of all runs are more than Dask expects; and how many messages it keeps after they are
-sent, for there are centroids among them.
+may be given, for the centroids of all runs are more than Dask expects; and how many events and sent messages it keeps
+for developers, for there are centroids among them.
 Processes of this computer, and those that ssh starts, do the same; others have a configuration of their own."""
 config.update_defaults(_DEFAULTS)
 

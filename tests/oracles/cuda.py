@@ -183,7 +183,7 @@ CUPY: Any = SimpleNamespace(
 
 for _name in (
     "abs", "arange", "argsort", "ascontiguousarray", "bincount", "cumsum", "einsum", "empty", "flatnonzero", "full",
-    "maximum", "minimum", "ones", "searchsorted", "sqrt", "where", "zeros",
+    "matmul", "maximum", "minimum", "ones", "searchsorted", "sqrt", "where", "zeros",
 ):  # fmt: skip
     setattr(CUPY, _name, getattr(DEVICE_MODULE, _name))
 
