@@ -280,9 +280,9 @@ def test_cluster__first_centroids_are_rows_of_the_sample(folder: Folder, monkeyp
     samples = []
     draw = backend.seed_rows
 
-    def seen(sample: np.ndarray, k: int, seed: int) -> np.ndarray:
+    def seen(sample: np.ndarray, k: int, seed: int, threads: int) -> np.ndarray:
         samples.append(sample)
-        return draw(sample, k, seed)
+        return draw(sample, k, seed, threads=threads)
 
     monkeypatch.setattr(backend, "seed_rows", seen)
     run(folder(), vectors, k=5, seeding_tokens=70, shard=64)
