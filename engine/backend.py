@@ -74,7 +74,7 @@ def seed_rows(
     if reference is None:
         xp = array_module()
         with ThreadPoolExecutor(threads) as pool:
-            side_by_side = pool.map if threads > 1 and xp is np else map
+            side_by_side = pool.map if xp is np else map
             return plusplus(xp, xp.asarray(wide), xp.asarray(given), k, seed, side_by_side)
     state = _Numbers024(seed)
     for _ in range(reference):  # what the restarts before consumed

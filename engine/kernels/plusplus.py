@@ -21,7 +21,6 @@ of them still count when their turn comes."""
 NUMBERS = 2**22
 """Distances of a batch at most, unless the candidates of one step have more."""
 
-
 _ROWS = 4096
 """Rows of a product on a CPU: whichever number of threads shares them, the bits are those of such products."""
 

@@ -270,7 +270,7 @@ class ClusterWorkers:
         """Results of each step by part, in the order of steps; at most a window of them exists at once."""
         groups = together(held.keys)
         places = self._places(held, groups)
-        # a task, which Dask does again where its result is lost; a broadcast never ends when a process is lost in it
+        # not a broadcast, which never ends when a process is lost in it
         shared = self._submit(remote.given, remote.Given(args))
         running: dict[Step, tuple[Future, str]] = {}
 
@@ -279,10 +279,10 @@ class ClusterWorkers:
             at = at if at in self._there() else ""
             return self._submit(remote.step, function, combine, step, loaded, shared, at=at), at
 
-        at_once = exact and held.values is not None
+        few = exact and held.values is not None
         most = most_together(len(groups), self.slots)
-        steps = grouped(groups, places, most) if at_once else [(one,) for one in groups]
-        ahead = STEPS if at_once and places else _AHEAD
+        steps = grouped(groups, places, most) if few else [(one,) for one in groups]
+        ahead = STEPS if few and places else _AHEAD
         waiting = iter(steps)
         for step in steps:
             while len(running) < self.slots * ahead and (following := next(waiting, None)) is not None:

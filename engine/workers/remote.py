@@ -119,6 +119,7 @@ class Given:
 
 
 def given(what: Given) -> Given:
+    """It, as the result of a task: Dask makes it again where it is lost."""
     return what
 
 
@@ -132,7 +133,7 @@ def step(
     combine: Callable[[Any, Any], Any],
     groups: Sequence[Sequence[Key]],
     loaded: list[list[Any]] | Callable[[Key], Any],
-    given: Given,
+    shared: Given,
 ) -> tuple[Any, Attempt]:
     """Do a step of some keys, and combine the results of each part; what it took is told with them."""
     keys = [key for group in groups for key in group]
@@ -140,7 +141,7 @@ def step(
     values = (_named(loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
     combined: dict[tuple[str, ...], Any] = {}
     for key, value in zip(keys, values, strict=True):
-        result = value if isinstance(value, ColignError) else _named(function, key, value, *given.args)
+        result = value if isinstance(value, ColignError) else _named(function, key, value, *shared.args)
         if isinstance(result, ColignError):
             return result, watch.ended()
         combined[key.part] = combine(combined[key.part], result) if key.part in combined else result

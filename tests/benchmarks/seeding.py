@@ -1,4 +1,5 @@
-"""First centroids by rejection beside scikit-learn's greedy k-means++: seconds of one core, and how good both are.
+"""First centroids by rejection beside scikit-learn's greedy k-means++: seconds of one core, and how good both are; and
+by rejection on two, where the vectors drawn must be the same.
 
     python -m tests.benchmarks.seeding [--rows 16384] [--k 600] [--draws 3]
 
@@ -11,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,11 +33,12 @@ def measure(rows: int, k: int, draws: int) -> dict[str, tuple[float, float]]:
     weights = np.ones(rows)
     ways: dict[str, Callable[[int], Any]] = {
         "by rejection": lambda seed: plusplus(np, vectors, weights, k, seed),
+        "by rejection, 2 threads": lambda seed: plusplus(np, vectors, weights, k, seed, pool.map),
         "scikit-learn": lambda seed: kmeans_plusplus(vectors, k, random_state=seed)[1],
     }
     seconds: dict[str, list[float]] = {name: [] for name in (*ways, "floor")}
     left: dict[str, list[float]] = {name: [] for name in ways}
-    with threadpool_limits(1):
+    with threadpool_limits(1), ThreadPoolExecutor(2) as pool:
         for seed in range(draws):
             for name, way in ways.items():
                 started = time.perf_counter()

@@ -33,6 +33,7 @@ def test_kmeans__same_iterations_and_inertia_as_the_peer() -> None:
 def test_seeding__is_about_as_good_as_the_peer() -> None:
     found = seeding.measure(rows=1000, k=20, draws=3)
     assert found["by rejection"][1] == pytest.approx(found["scikit-learn"][1], rel=0.1)
+    assert found["by rejection, 2 threads"][1] == found["by rejection"][1]
     assert all(seconds > 0 for seconds, _ in found.values())
 
 
