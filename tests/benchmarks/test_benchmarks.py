@@ -59,7 +59,7 @@ def test_metrics__the_script_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_measure__counts_memory_of_a_command() -> None:
-    script = "import time; kept = bytearray(60 * 2**20); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(3)"  # some looks
+    script = "import time; kept = bytearray(60 * 2**20); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(3)"
     found = measure([sys.executable, "-c", script])
     assert found["exit_code"] == 0
     assert 60 * 2**20 < found["peak_bytes"] < 200 * 2**20
