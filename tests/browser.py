@@ -50,8 +50,11 @@ class Opened:
         return self.drawn()
 
     def drawn(self) -> Page:
-        """The page once nothing is being drawn."""
-        self.page.wait_for_function("document.documentElement.dataset.drawn && !document.querySelector('[aria-busy]')")
+        """The page once what its address says is drawn."""
+        self.page.wait_for_function(
+            "document.documentElement.dataset.drawn === (location.hash || '#')"
+            " && !document.querySelector('[aria-busy]')"
+        )
         return self.page
 
     def rows(self, caption: str) -> list[list[str]]:

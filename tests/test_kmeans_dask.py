@@ -4,7 +4,9 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from time import monotonic
 
 import psutil
 import pytest
@@ -20,7 +22,9 @@ KS = (5, 9)
 
 @contextmanager
 def killer(seed: int, pause: float, most: int = 2) -> Iterator[list[int]]:
-    """Kill a random worker process of this one after random pauses, a few times; gives those that were killed."""
+    """Kill a random worker process of this one after random pauses (seconds, at most), a few times; gives those that
+    were killed.
+    """
     chance, ended, killed = random.Random(seed), threading.Event(), list[int]()
 
     def work() -> None:
@@ -60,8 +64,12 @@ def test_cluster__killed_workers_change_no_bit(processes: int, kills: int, tmp_p
     expected = clustered(task, wanted)
     done = 0
     with ClusterWorkers(Machine(type="local", workers=processes, memory=1, retries=3)) as workers:
+        started = monotonic()
+        assert_same(clustered(task, wanted, workers), expected)
+        took = monotonic() - started
+        seeds = count(kills)  # another one each time: where nobody was killed in time, the moments are others
         while done < kills:
-            with killer(kills + done, 2.0) as killed:
+            with killer(next(seeds), took) as killed:
                 found = clustered(task, wanted, workers)
             assert_same(found, expected)
             done += len(killed)

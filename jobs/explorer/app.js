@@ -79,7 +79,12 @@
       if (current().view === state.view) keeping(() => place.replaceChildren(...made.flat(Infinity).filter(Boolean)), state);
     }
     place.removeAttribute("aria-busy");
-    document.documentElement.dataset.drawn = String(drawing);
+    isDrawn();
+  }
+
+  /** Tell whoever looks which address is drawn: its change is told later than it shows. */
+  function isDrawn() {
+    document.documentElement.dataset.drawn = location.hash || "#";
   }
 
   /** How an element is found again after drawing: by its name, or by what it is and says. */
@@ -122,6 +127,7 @@
       const [name, values] = wrong;
       main.replaceChildren(h("p", { role: "alert" }, `The link names ${name} ${Page.visible(state[name])}; this study has `
         + `${values.filter((value) => value !== "").join(", ")}. `, h("a", { href: "#" }, "Show its curves")));
+      isDrawn();
       return;
     }
     const controls = h("form", { class: "controls", "aria-label": "What is shown", onsubmit: (e) => e.preventDefault() },
