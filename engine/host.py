@@ -48,6 +48,7 @@ class Products:
     def __init__(self, *, low: bool) -> None:
         self.type = torch.bfloat16 if low else torch.float32
         self.output = 2.0**-8 if low else 0.0  # half of the last of 8 bits
+        self.finer = Products(low=False) if low else None
         self._own = threading.local()
 
     def _scratch(self, name: str, shape: tuple[int, int], dtype: Any) -> Any:

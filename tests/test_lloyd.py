@@ -13,7 +13,10 @@ from engine import host
 from engine.kernels import lloyd
 from engine.kernels.sums import difference, grid
 
-PRECISIONS = ["auto", "float32"]
+PRODUCTS = [
+    pytest.param(host.Products(low=True), id="bfloat16"),  # also where the processor has it not
+    pytest.param(host.Products(low=False), id="float32"),
+]
 
 
 def problem(rows: int, k: int, hidden: int, seed: int, dtype: str = "float16") -> tuple[np.ndarray, ...]:
@@ -51,10 +54,9 @@ def advanced(
     centroids: np.ndarray,
     before: np.ndarray | None,
     state: lloyd.State | None,
-    precision: str,
+    products: host.Products,
 ) -> lloyd.State:
     """One run, one step."""
-    products = host.products(precision)
     prepared = lloyd.Centroids(centroids, before, mean, products)
     return lloyd.advance(rows, mean, [(prepared, state)], products)[0]
 
@@ -69,19 +71,19 @@ problems = st.builds(
 )
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("products", PRODUCTS)
 @given(problems)
-def test_advance__from_nothing_finds_the_first_nearest(precision: str, given_: tuple[np.ndarray, ...]) -> None:
+def test_advance__from_nothing_finds_the_first_nearest(products: host.Products, given_: tuple[np.ndarray, ...]) -> None:
     values, mean, centroids = given_
-    state = advanced(lloyd.Rows(values), mean, centroids, None, None, precision)
+    state = advanced(lloyd.Rows(values), mean, centroids, None, None, products)
     assert state.label.dtype == np.int32
     assert state.label.tolist() == nearest(values, centroids)[0].tolist()
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("products", PRODUCTS)
 @given(problems, st.lists(st.sampled_from([0.0, 1e-7, 1e-3, 0.03, 0.3, 3.0]), min_size=1, max_size=6), st.data())
 def test_advance__step_by_step_labels_and_bounds_hold(
-    precision: str, given_: tuple[np.ndarray, ...], steps: list[float], data: st.DataObject
+    products: host.Products, given_: tuple[np.ndarray, ...], steps: list[float], data: st.DataObject
 ) -> None:
     values, mean, centroids = given_
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
@@ -89,7 +91,7 @@ def test_advance__step_by_step_labels_and_bounds_hold(
     for size in [0.0, *steps]:
         some = rng.random(len(centroids)) < data.draw(st.sampled_from([0.05, 0.5, 1]))
         now = centroids + some[:, None] * rng.normal(scale=size, size=centroids.shape)
-        state = advanced(rows, mean, now, before, state, precision)
+        state = advanced(rows, mean, now, before, state, products)
         label, squared = nearest(values, now)
         assert state.label.tolist() == label.tolist()
         distance = np.sqrt(squared)
@@ -100,19 +102,20 @@ def test_advance__step_by_step_labels_and_bounds_hold(
         centroids, before = now, now
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize(
     ("hidden", "k", "scale", "offset"),
     [(768, 200, 1.0, 0.0), (768, 64, 0.01, 30.0), (300, 33, 100.0, 0.0), (40, 300, 1.0, 1000.0), (768, 200, 1e-4, 0.0)],
 )
 def test_advance__many_rows_of_many_numbers(
-    monkeypatch: pytest.MonkeyPatch, precision: str, hidden: int, k: int, scale: float, offset: float
+    monkeypatch: pytest.MonkeyPatch, products: host.Products, hidden: int, k: int, scale: float, offset: float
 ) -> None:
     monkeypatch.setattr(lloyd, "BLOCK_ROWS", 512)
+    monkeypatch.setattr(lloyd, "_TRIED", 800)
     values, mean, centroids = spread(1100, hidden, k, scale, offset)
     rows, state, before = lloyd.Rows(values), None, None
     for _ in range(5):
-        state = advanced(rows, mean, centroids, before, state, precision)
+        state = advanced(rows, mean, centroids, before, state, products)
         squared = (values.astype(np.float64) ** 2).sum(axis=1)[:, None] - 2 * values.astype(np.float64) @ centroids.T
         squared += (centroids**2).sum(axis=1)
         found = squared[np.arange(len(values)), state.label]
@@ -124,18 +127,18 @@ def test_advance__many_rows_of_many_numbers(
         centroids = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [1e-25, 1e-19, 1e-12, 1e5, 1e14])
-def test_advance__very_small_and_very_large_numbers(precision: str, dtype: str, scale: float) -> None:
+def test_advance__very_small_and_very_large_numbers(products: host.Products, dtype: str, scale: float) -> None:
     rng = np.random.default_rng(3)
     values = (rng.normal(size=(400, 30)) * scale).astype(dtype)
     centroids = values[:25].astype(np.float64) + 0.1 * scale
     rows, mean = lloyd.Rows(values), np.zeros(30, np.float32)
-    state = advanced(rows, mean, centroids, None, None, precision)
+    state = advanced(rows, mean, centroids, None, None, products)
     assert state.label.tolist() == nearest(values, centroids)[0].tolist()
     now = centroids + rng.normal(size=centroids.shape) * scale * 0.2
-    state = advanced(rows, mean, now, centroids, state, precision)
+    state = advanced(rows, mean, now, centroids, state, products)
     assert state.label.tolist() == nearest(values, now)[0].tolist()
 
 
@@ -146,7 +149,7 @@ def test_advance__several_runs_share_a_pass() -> None:
     runs = [(lloyd.Centroids(c, None, mean, products), None) for c in some]
     together = lloyd.advance(lloyd.Rows(values), mean, runs, products)
     for c, state in zip(some, together, strict=True):
-        assert state.label.tolist() == advanced(lloyd.Rows(values), mean, c, None, None, "auto").label.tolist()
+        assert state.label.tolist() == advanced(lloyd.Rows(values), mean, c, None, None, products).label.tolist()
 
 
 def test_advance__moves_little_and_looks_at_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +157,7 @@ def test_advance__moves_little_and_looks_at_little(monkeypatch: pytest.MonkeyPat
     centroids = rng.normal(size=(300, 64)) * 3
     values = (centroids[rng.integers(300, size=4000)] + rng.normal(size=(4000, 64))).astype(np.float16)
     rows, mean = lloyd.Rows(values), np.zeros(64, np.float32)
-    state = advanced(rows, mean, centroids, None, None, "auto")
+    state = advanced(rows, mean, centroids, None, None, host.products("auto"))
     seen = []
     compare = lloyd._compare
 
@@ -165,8 +168,33 @@ def test_advance__moves_little_and_looks_at_little(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lloyd, "_compare", counted)
     now = centroids.copy()
     now[:3] += 0.05
-    advanced(rows, mean, now, centroids, state, "auto")
+    advanced(rows, mean, now, centroids, state, host.products("auto"))
     assert sum(seen) < 0.1 * 4000 * 300
+
+
+@pytest.mark.parametrize("tried", [0, 10**9])
+def test_advance__rows_crowded_by_coarse_products_are_compared_in_float32(
+    monkeypatch: pytest.MonkeyPatch, tried: int
+) -> None:
+    monkeypatch.setattr(lloyd, "_TRIED", tried)
+    values, mean, centroids = spread(2000, 768, 200, 1.0, 0.0)
+    settled = []
+    exactly = lloyd.squared_distances
+
+    def counted(rows: Any, centroids: Any, labels: Any, at: Any | None = None) -> Any:
+        settled.append(len(labels))
+        return exactly(rows, centroids, labels, at)
+
+    rows, state, before = lloyd.Rows(values), None, None
+    for step in range(3):
+        now = centroids + step * 0.05
+        with monkeypatch.context() as patch:
+            patch.setattr(lloyd, "squared_distances", counted)
+            state = advanced(rows, mean, now, before, state, host.Products(low=True))
+        expected = advanced(lloyd.Rows(values), mean, now, None, None, host.Products(low=False))
+        assert state.label.tolist() == expected.label.tolist()
+        before = now
+    assert sum(settled) < 3 * len(values) * lloyd._CROWDED / 2  # without it 50 times as many
 
 
 @given(problems, st.integers(1, 3))

@@ -2,9 +2,10 @@
 
 A label is the concept of least squared distance in float64, the first one of equal ones. That defines it by rows and
 centroids alone, so how it is found never shows: products in float32, or less, name the candidates; a bound on their
-error says which rows have several; those are settled in float64. Between iterations two bounds a row (Hamerly, SDM
-2010) say which centroids can have come nearer: with `margin` = lower - upper, only those that moved by at least the
-margin. Centroids sorted by how far they moved turn that into a product with the first few columns.
+error says which rows have several; those are settled in float64, after another look in float32 where coarser products
+leave many. Between iterations two bounds a row (Hamerly, SDM 2010) say which centroids can have come nearer: with
+`margin` = lower - upper, only those that moved by at least the margin. Centroids sorted by how far they moved turn that
+into a product with the first few columns.
 
 `engine.device` has the same on a GPU.
 """
@@ -33,6 +34,12 @@ _MOST = 0.7
 """Share of a block's rows from which all of them are compared (picking them out costs more), and of the centroids
 (bounds are then as good as new)."""
 
+_CROWDED = 4
+"""Candidates of a row beyond which products in float32 cost less than settling them all in float64."""
+
+_TRIED = 4096
+"""Rows after which it is known whether most are crowded, and products in less than float32 are for nothing."""
+
 _UNKNOWN = 1e30
 """Distance that was not measured yet."""
 
@@ -48,6 +55,8 @@ class Products(Protocol):
 
     output: float
     """Largest relative rounding error of a product, beside float32's own."""
+    finer: "Products | None"
+    """In float32, where these have less."""
 
     def hold(self, values: Any) -> tuple[Any, Any]:
         """A float32 matrix (column, hidden) in the precision of the products, to keep, and the norm (column) of what
@@ -128,16 +137,59 @@ class Centroids:
         self.down = np.float32(1 - 4 * self.relative)  # of a squared norm that was rounded up, to at most the true one
         self.columns, lost = products.hold(ordered)
         self.lost = float(lost.max()) * (1 + self.relative)
+        self.finer = None if products.finer is None else products.finer.hold(ordered)[0]
+        self.compared = self.crowded = 0  # rows, in less than float32
 
-    def scores(self, block: "_Block", at: Any, count: int) -> tuple[Any, Any]:
-        """Scores x·c - ‖c‖²/2 (row, column) of the first `count` columns, and the largest error (row) of each row."""
+    def scores(self, block: "_Block", at: Any, count: int, own: Any, mine: Any | None) -> tuple[Any, Any, Any]:
+        """Scores x·c - ‖c‖²/2 (row, column) of the first `count` columns, the largest (row), and their error (row).
+
+        Rows that have many candidates, because what products are made in is coarse, are multiplied again in float32.
+
+        Parameters
+        ----------
+        own
+            (row) the score of a row's own centroid is at least this.
+        mine
+            (row) column of a row's own centroid, which is no candidate and scores -inf; None: there is none.
+        """
+        if self.finer is not None and self.compared >= _TRIED and 2 * self.crowded > self.compared:
+            return self._finer_scores(block, at, count, mine)
         low, norm, lost = block.low, block.norm, block.lost
         if len(at) < len(norm):
             low, norm, lost = self.products.take(low, at), norm[at], lost[at]
-        found = self.products.multiply(low, self.columns[:count])
-        found -= self.half[:count]
-        error = lost * self.norm + norm * (self.lost + (self.products.output + 2 * self.relative) * self.norm)
-        return found, (error + 4 * U32 * (self.norm**2 + norm * norm) + TINY**2).astype(np.float32)
+        error = lost * self.norm + norm * (self.lost + self.products.output * self.norm) + self._rounding(norm)
+        found = self._scored(self.products.multiply(low, self.columns[:count]), mine)
+        top, error = found.max(axis=1), error.astype(np.float32)
+        if self.finer is not None:
+            doubtful = np.flatnonzero(top + error >= own)
+            least = (np.maximum(top - error, own) - error)[doubtful]
+            near = np.count_nonzero(found[doubtful] >= least[:, None], axis=1)
+            crowded = doubtful[near > _CROWDED]
+            self.compared += len(at)
+            self.crowded += len(crowded)
+            if len(crowded):
+                theirs = None if mine is None else mine[crowded]
+                found[crowded], top[crowded], error[crowded] = self._finer_scores(block, at[crowded], count, theirs)
+        return found, top, error
+
+    def _finer_scores(self, block: "_Block", at: Any, count: int, mine: Any | None) -> tuple[Any, Any, Any]:
+        finer = self.products.finer
+        assert finer is not None
+        assert self.finer is not None
+        found = self._scored(finer.multiply(finer.convert(block.exact[at], block.mean), self.finer[:count]), mine)
+        return found, found.max(axis=1), self._rounding(block.norm[at]).astype(np.float32)
+
+    def _scored(self, found: Any, mine: Any | None) -> Any:
+        """Scores (row, column) from products (row, column), in their place."""
+        found -= self.half[: found.shape[1]]
+        if mine is not None:
+            inside = np.flatnonzero(mine < found.shape[1])
+            found[inside, mine[inside]] = -np.inf
+        return found
+
+    def _rounding(self, norm: Any) -> Any:
+        """What float32 changes of scores (row), at most, and of what they are compared with."""
+        return (norm * (2 * self.relative) + TINY) * self.norm + 8 * U32 * (self.norm**2 + norm * norm) + TINY**2
 
 
 @dataclass(frozen=True)
@@ -205,9 +257,8 @@ def _least_distance(norm: Any, score: Any, centroids: Centroids) -> Any:
 def _first(block: _Block, centroids: Centroids, state: State) -> None:
     """Fill a state from nothing."""
     every = np.arange(len(block.norm))
-    scores, error = centroids.scores(block, every, centroids.k)
+    scores, top, error = centroids.scores(block, every, centroids.k, -np.inf, None)
     best = scores.argmax(axis=1)
-    top = scores[every, best]
     scores[every, best] = -np.inf
     second = scores.max(axis=1)
     label = centroids.order[best]
@@ -304,17 +355,14 @@ def _reach(upper: Any, lower: Any, drift: Any) -> Any:
 def _compare(block: _Block, centroids: Centroids, state: State, at: Any, count: int) -> None:
     """Compare rows with the first `count` columns; those behind have moved too little to matter."""
     own, upper, norm = state.label[at], state.upper[at], block.norm[at]
-    scores, error = centroids.scores(block, at, count)
-    mine = centroids.column[own]
-    inside = np.flatnonzero(mine < count)
-    scores[inside, mine[inside]] = -np.inf
-    top = scores.max(axis=1)
+    known = (norm * norm * centroids.down - upper * upper) / 2
+    scores, top, error = centroids.scores(block, at, count, known, centroids.column[own])
     behind = state.lower[at] - centroids.drift[count] if count < centroids.k else np.full(len(at), np.inf, np.float32)
     lower = np.minimum(_least_distance(norm, top + error, centroids), behind)
     label = own.copy()
     doubtful = np.flatnonzero(lower <= upper)
     if len(doubtful):
-        least = np.maximum(top - error, (norm * norm * centroids.down - upper * upper) / 2) - 2 * error
+        least = np.maximum(top - error, known) - error
         near = scores[doubtful] >= least[doubtful, None]
         found, distance, ours = _settle(block.exact, at[doubtful], near, centroids, own[doubtful])
         label[doubtful] = found
