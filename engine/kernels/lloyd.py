@@ -21,6 +21,9 @@ from engine.kernels.shards import blocks
 BLOCK_ROWS = 8192
 """Rows of a block: so many that its products take much longer than the calls around them. Changes no bit."""
 
+FINER_ROWS = 1024
+"""Rows that are looked at once more together: few, as their float32 comes on top. Changes no bit."""
+
 PAIR_ROWS = 128
 """Rows of a block in float64. Changes no bit of the result."""
 
@@ -153,7 +156,9 @@ class Centroids:
             (row) column of a row's own centroid, which is no candidate and scores -inf; None: there is none.
         """
         if self.finer is not None and self.compared >= _TRIED and 2 * self.crowded > self.compared:
-            return self._finer_scores(block, at, count, mine)
+            found, top, error = (np.empty(shape, np.float32) for shape in ((len(at), count), len(at), len(at)))
+            self._refine(found, top, error, np.arange(len(at)), block, at, mine)
+            return found, top, error
         low, norm, lost = block.low, block.norm, block.lost
         if len(at) < len(norm):
             low, norm, lost = self.products.take(low, at), norm[at], lost[at]
@@ -167,17 +172,24 @@ class Centroids:
             crowded = doubtful[near > _CROWDED]
             self.compared += len(at)
             self.crowded += len(crowded)
-            if len(crowded):
-                theirs = None if mine is None else mine[crowded]
-                found[crowded], top[crowded], error[crowded] = self._finer_scores(block, at[crowded], count, theirs)
+            self._refine(found, top, error, crowded, block, at, mine)
         return found, top, error
 
-    def _finer_scores(self, block: "_Block", at: Any, count: int, mine: Any | None) -> tuple[Any, Any, Any]:
+    def _refine(
+        self, found: Any, top: Any, error: Any, crowded: Any, block: "_Block", at: Any, mine: Any | None
+    ) -> None:
+        """Put scores by products in float32, their largest and their error in the place of those of some rows."""
         finer = self.products.finer
         assert finer is not None
         assert self.finer is not None
-        found = self._scored(finer.multiply(finer.convert(block.exact[at], block.mean), self.finer[:count]), mine)
-        return found, found.max(axis=1), self._rounding(block.norm[at]).astype(np.float32)
+        columns = self.finer[: found.shape[1]]
+        for some in blocks(len(crowded), FINER_ROWS):
+            here = crowded[some]
+            scores = self._scored(
+                finer.multiply(finer.convert(block.exact[at[here]], block.mean), columns),
+                None if mine is None else mine[here],
+            )
+            found[here], top[here], error[here] = scores, scores.max(axis=1), self._rounding(block.norm[at[here]])
 
     def _scored(self, found: Any, mine: Any | None) -> Any:
         """Scores (row, column) from products (row, column), in their place."""
