@@ -15,8 +15,10 @@ from schemas.study import Study
 def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Dataset:
     """Rank correlation of each measure with each task, by stack and layer.
 
-    A point is a checkpoint and a language of the task, with its mean score over the texts to score on that it has. Of a
-    language its pair counts, as source; of a translation its own pair; of the language that all are paired with, none.
+    A point is a checkpoint and a language of the task, with its mean score over the texts to score on that it has.
+    Checkpoints whose weights are drawn anew are a control and no points: low in all, they make a correlation alone.
+    Of a language its pair counts, as source; of a translation its own pair; of the language that all are paired with,
+    none.
 
     Parameters
     ----------
@@ -31,7 +33,8 @@ def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Data
     """
     calign, colap = tree["calign"].to_dataset(), tree["colap"].to_dataset()
     stacks, layers = calign["stack"].values.tolist(), calign.layer.values.tolist()
-    tasks, checkpoints = scores.task.values.tolist(), scores.checkpoint.values.tolist()
+    tasks = scores.task.values.tolist()
+    checkpoints = [c for c in scores.checkpoint.values.tolist() if not study.checkpoints[c].untrained]
     shape = len(tasks), 2, len(stacks), len(layers)
     values = {v.name: np.full(shape, np.nan) for v in CORRELATIONS.variables if not v.coordinate}
     for i, task in enumerate(tasks):
@@ -41,7 +44,7 @@ def correlations(tree: xr.DataTree, scores: xr.Dataset, study: Study) -> xr.Data
             for part in scores.language.values.tolist()
             if (pair := _pair(study, study.downstream[task].languages(part))) is not None
         }
-        given = primary.sel(language=list(pairs)).transpose("checkpoint", "language").values
+        given = primary.sel(checkpoint=checkpoints, language=list(pairs)).transpose("checkpoint", "language").values
         for (k, stack), (m, layer) in product(enumerate(stacks), enumerate(layers)):
             where = {"stack": stack, "layer": layer}
             aligned = calign.calign.sel(where)

@@ -197,8 +197,8 @@ def _correlations(found: xr.Dataset) -> Table:
                 rows.append((str(task), str(measure), str(stack), str(layer), *values, *more))
     return Table(
         "correlations",
-        "Rank correlation with the scores of downstream tasks, over checkpoints and languages, which are drawn, and "
-        "for p dealt anew, as wholes: of few checkpoints intervals are wide",
+        "Rank correlation with the scores of downstream tasks, over checkpoints, save untrained ones, and languages, "
+        "which are drawn, and for p dealt anew, as wholes: of few checkpoints intervals are wide",
         tuple(rows),
     )
 

@@ -276,8 +276,8 @@ _CORRELATION_DIMS = ("task", "measure", "stack", "layer")
 
 CORRELATIONS = Schema(
     "correlations",
-    "Rank correlation (Spearman) of CALIGN and COLAP with the scores of downstream tasks, over checkpoints and "
-    "languages (Section 4.1); NaN where fewer than three of them have both, or all are equal",
+    "Rank correlation (Spearman) of CALIGN and COLAP with the scores of downstream tasks, over checkpoints, save "
+    "untrained ones, and languages (Section 4.1); NaN where fewer than three of them have both, or all are equal",
     (
         *_coordinates(*_CORRELATION_DIMS),
         Variable("rho", _CORRELATION_DIMS, "float64", "rank correlation, in [-1, 1]"),
@@ -295,7 +295,7 @@ CORRELATIONS = Schema(
         ),
         Variable("points", _CORRELATION_DIMS, "float64", "pairs of a checkpoint and a language", units="count"),
     ),
-    version=2,
+    version=3,
 )
 
 _PART_DIMS = ("layer", "concept", "property")

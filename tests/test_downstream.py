@@ -67,10 +67,10 @@ def test_study__tunes_scores_and_correlates(tuned: SmallStudy, terminal: Termina
 
 
 def check_correlations(tree: xr.DataTree) -> None:
-    """Spearman's rho of CALIGN, and of COLAP, with F1 over checkpoints and the languages that are paired."""
+    """Spearman's rho of CALIGN, and of COLAP, with F1 over trained checkpoints and the languages that are paired."""
     found = tree["correlations"].to_dataset().sel(task="ner", stack="encoder")
     f1 = tree["scores"].to_dataset().f1.sel(task="ner", split="test")
-    points = [(name, lang) for name in ("base", "ner", "untrained") for lang in ("de", "fr")]
+    points = [(name, lang) for name in ("base", "ner") for lang in ("de", "fr")]
     given = [float(f1.sel(checkpoint=name, language=lang)) for name, lang in points]
     calign = tree["calign"].to_dataset().calign.sel(stack="encoder", layer=2)
     colap = tree["colap"].to_dataset().colap.sel(stack="encoder", layer=2)
@@ -86,7 +86,7 @@ def check_correlations(tree: xr.DataTree) -> None:
         assert float(cell.rho) == pytest.approx(spearmanr(values, given).statistic)
         assert float(cell.points) == len(points)
         assert -1 <= float(cell.low) <= float(cell.high) <= 1
-        assert float(cell.p) > 1 / 13  # three checkpoints and two languages can be dealt in 12 ways
+        assert float(cell.p) > 1 / 5  # two checkpoints and two languages can be dealt in 4 ways
 
 
 def does_again_what_a_change_concerns(tuned: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
