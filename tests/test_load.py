@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GPT2Con
 
 from engine.activations import layers_of
 from engine.model.encode import Encoder
+from engine.model.load import load_tokenizer
 from engine.model.shape import describe
 from schemas.errors import InputError
 from tests.oracles.vectors import read_one_by_one
@@ -211,3 +213,17 @@ def test_describe__damaged_weights_are_named_when_loaded(bert: str, tmp_path: Pa
     assert describe(str(tmp_path / "bert")).parameters > 0
     with pytest.raises(InputError, match=r"bert: cannot be loaded"):
         Encoder(str(tmp_path / "bert"))
+
+
+def test_encoder__reads_a_tokenizer_that_is_a_sentencepiece_model_alone(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("\n".join(SENTENCES[0]) + "\nder hund und die katze\n" * 9)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "spiece"), vocab_size=40, hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    config = transformers.MT5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    transformers.MT5ForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+    shutil.copy(tmp_path / "spiece.model", tmp_path / "model")
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    assert tokenizer(["der", "hund"], is_split_into_words=True).word_ids()[0] == 0
+    assert "".join(tokenizer.tokenize("der hund")).replace("▁", " ").strip() == "der hund"
