@@ -113,8 +113,7 @@ def _trainer(
     progress: Progress,
 ) -> Any:
     chosen = "eval_loss" if head.kind == "translation" else f"eval_{PRIMARY[head.kind]}"
-    world = int(os.environ.get("WORLD_SIZE", "1"))  # of torchrun: then a process has one GPU
-    processes = world if world > 1 else max(1, torch.cuda.device_count())
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # of torchrun
     each = max(1, math.ceil(settings.batch / settings.accumulate / processes))
     arguments = transformers.TrainingArguments(
         output_dir=work,
@@ -141,6 +140,9 @@ def _trainer(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    # A process trains on one GPU, its first: a worker of a machine of type cuda sees those of all others, too, and the
+    # Trainer would spread each step over them.
+    arguments._n_gpu = min(1, arguments.n_gpu)
     # The heads of BERT, XLM-R, mT5 and their like take the number of a step's labels and overlook it. The Trainer would
     # leave the dividing to them, and follow the gradient as many times as a step has batches and processes.
     head.model.accepts_loss_kwargs = False
