@@ -21,6 +21,7 @@ from schemas.study import Study
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
     | {"→": r"$\rightarrow$", "\\": r"\textbackslash{}"}
 )
 

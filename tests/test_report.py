@@ -257,7 +257,7 @@ def test_scores__of_several_test_texts_are_columns(reported: SmallStudy) -> None
 def test_table__is_escaped_in_each_form() -> None:
     table = Table("t", "50 % & more", (("name", "n_1"), ("a|b_c", "2.5"), ("d → e", "")))
     assert table.markdown() == "50 % & more\n\n| name | n_1 |\n| --- | ---: |\n| a\\|b_c | 2.5 |\n| d → e |  |\n"
-    assert r"a|b\_c & 2.5 \\" in table.latex()
+    assert r"a\textbar{}b\_c & 2.5 \\" in table.latex()
     assert r"50 \% \& more" in table.latex()
     assert r"$\rightarrow$" in table.latex()
     assert "a|b_c,2.5" in table.csv()
