@@ -13,6 +13,7 @@ from engine import store
 from jobs import options
 from jobs.arguments import Json
 from jobs.options import Compared, columns_table, percent
+from jobs.outputs import check_dataset
 from jobs.progress import out, print_json
 from jobs.show import AlignedPair, largest_pairs
 from jobs.uncertain import scored_alignment
@@ -48,6 +49,7 @@ def calign_of(
     Between languages, and in a study also between stacks, checkpoints and layers; a language compared with itself has
     every word as its own translation.
     """
+    check_dataset(out_path, CALIGN_MATRIX.name)
     found = options.compared(
         inputs,
         lambda base: options.definitions(base, {"preset": preset, "n_best": n_best, "theta_align": theta}, settings),

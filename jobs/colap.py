@@ -13,6 +13,7 @@ from engine import colap, store
 from jobs import files, options
 from jobs.arguments import Json
 from jobs.options import columns_table, is_study, percent
+from jobs.outputs import check_dataset
 from jobs.progress import out, print_json
 from jobs.sides import Side, open_side
 from jobs.uncertain import scored_overlap
@@ -47,6 +48,7 @@ def colap_of(
     as_json: Json = False,
 ) -> None:
     """COLAP: the share of concepts of mixed text that hold words of several languages, layer by layer."""
+    check_dataset(out_path, COLAP_OF_STORES.name)
     sides, base = _sides(inputs, layer, k, starts)
     metrics = options.definitions(base, {"preset": preset, "theta_overlap": theta}, settings)
     rows: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from rich.table import Table
 from engine import paths, store
 from engine.exchange.stream import kind
 from engine.statistics import describe, language_tokens, words_of
+from jobs.outputs import check_dataset
 from jobs.progress import out, print_json
 from schemas.concepts import CONCEPT_STATISTICS, CONCEPTS
 from schemas.errors import InputError
@@ -53,12 +54,12 @@ def describe_concepts(
     Of the restarts with one number of concepts (k) the one of least inertia is printed; -o writes all of them. Least,
     median and most are tokens of a concept. Explained is the share of the variance that lies between concepts.
     """
+    check_dataset(out_path, CONCEPT_STATISTICS.name)
     opened = _open(concepts)
     layers = _wanted(concepts, "layer", opened.layer.values, layer)
     runs = _wanted(concepts, "k", opened.k.values, k)
     late = _not_clustered(concepts, opened.isel(layer=layers), asked=bool(layer))
     if out_path is not None:
-        _check_out(out_path)
         layers, runs = list(range(opened.sizes["layer"])), list(range(opened.sizes["run"]))
     part = opened.isel(run=runs, layer=layers)
     with store.undamaged(concepts):
@@ -129,16 +130,6 @@ def _not_clustered(path: str, concepts: xr.Dataset, *, asked: bool) -> list[int]
             "the study to its end"
         )
     return late
-
-
-def _check_out(path: str) -> None:
-    """Refuse to write over anything but statistics."""
-    system, place = paths.filesystem(path)
-    if system.exists(place) and (found := kind(path)) != CONCEPT_STATISTICS.name:
-        raise InputError(
-            f"{path}: expected nothing there, or statistics to replace; found "
-            f"{f'a {found} dataset' if found else 'something else'}: choose another name"
-        )
 
 
 def _chosen(statistics: xr.Dataset, runs: list[int]) -> list[_Chosen]:

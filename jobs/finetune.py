@@ -15,6 +15,7 @@ from engine.model.recipes import Recipe
 from engine.sentences import read_sentences
 from jobs import downstream, files
 from jobs.arguments import Json
+from jobs.outputs import check_checkpoint, check_dataset
 from jobs.progress import err, out, print_json
 from schemas.downstream import PRIMARY
 from schemas.errors import InputError
@@ -46,8 +47,7 @@ def finetune_checkpoint(
     known = {lang for part in loaded.train for lang in loaded.languages(part)}
     if unknown := sorted({*(language or ())} - known):
         raise InputError(f"{task}: train has no text in {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    if (Path(directory) / "config.json").exists():
-        raise InputError(f"{directory}: holds a checkpoint already; choose another folder with --out")
+    check_checkpoint(directory)
     with _bar("run again to go on behind the last whole pass") as watch:
         tuned = downstream.tune(loaded, model, language or sorted(known), directory, watch, trusted=trusted)
     if os.environ.get("RANK", "0") != "0":
@@ -74,6 +74,7 @@ def evaluate_checkpoints(
 
     A checkpoint without a head for the task answers with a random one.
     """
+    check_dataset(path, SCORES.name)
     loaded = files.load_task(task)
     splits = split or [*loaded.tests]
     if unknown := [name for name in splits if name not in loaded.splits]:
@@ -127,6 +128,7 @@ def pretrain_encoder(
 
     On the CPU, in one thread: the same text and seed give the same weights.
     """
+    check_checkpoint(directory)
     if words not in ("spaces", "regex"):
         raise InputError(f"--words {words}: expected spaces or regex")
     if hidden % heads:

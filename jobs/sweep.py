@@ -17,6 +17,7 @@ from jobs.colap import mixed
 from jobs.derive import counted
 from jobs.layout import Layout
 from jobs.options import Compared, is_study, percent
+from jobs.outputs import check_dataset
 from jobs.progress import out, print_json
 from jobs.sides import Comparison, check_same_k, count_languages, open_side
 from schemas.dataset import Schema
@@ -28,6 +29,7 @@ from schemas.study import Study
 _OF_CALIGN = ("n_best", "theta_align", "min_types", "max_size_gap")
 _OF_COLAP = ("theta_overlap",)
 _WHOLE = ("n_best", "min_types", "k")
+_NAME = "sweep"  # of the schema, whatever is swept
 
 
 def sweep(
@@ -56,6 +58,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """CALIGN or COLAP over a grid of definitions, one dataset with a dimension for each; what is not swept stays."""
+    check_dataset(out_path, _NAME)
     grids = _grids(by)
     wanted = [int(k) for k in grids.pop("k", ())]
     of_colap = _metric(grids, inputs)
@@ -163,7 +166,7 @@ def _of_study(
     ]
     names = ["language_set"] if of_colap else ["source", "target"]
     dims = ("checkpoint", "stack", "layer", *names, *(["k"] if ks else []), *grids)
-    schema = (colap_schema if of_colap else calign_schema)("sweep", dims)
+    schema = (colap_schema if of_colap else calign_schema)(_NAME, dims)
     rules = metrics.overlap if of_colap else metrics.alignment | {"denominator": metrics.denominator}
     score = colap.score if of_colap else calign.score
     return schema, results.scores(schema, parts, score, calign.union, **{**rules, **grids})
@@ -191,7 +194,7 @@ def _of_files(
     layers = [one for one, _ in options.layers_of(made[0], layer, "same")]
     rules = metrics.alignment | {"denominator": metrics.denominator}
     labels = {"k": [compared.source.k for compared in made], "layer": layers}
-    schema = calign_schema("sweep", ("k", "layer", *grids))
+    schema = calign_schema(_NAME, ("k", "layer", *grids))
     table = results.Table(schema, labels, calign.score, **{**rules, **grids})
     for compared, at in product(made, layers):
         table.put({"k": compared.source.k}, compared.comparisons[0].counts(at, at, n_ranks))
@@ -213,7 +216,7 @@ def _of_mixed(
     options.check_layers(sides[0], layer)
     layers = list(layer or sides[0].layers)
     labels = {"k": [side.k for side in sides], "layer": layers}
-    schema = colap_schema("sweep", ("k", "layer", *grids))
+    schema = colap_schema(_NAME, ("k", "layer", *grids))
     table = results.Table(schema, labels, colap.score, **{**metrics.overlap, **grids})
     for side, at in product(sides, layers):
         table.put({"k": side.k}, count_languages(side, at))

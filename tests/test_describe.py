@@ -172,10 +172,11 @@ def test_describe__bad_input(path: str, tmp_path: Path, monkeypatch: pytest.Monk
         f"{path}: has no layer 4, 5; it has 3, 8: give --layer one of these"
     )
     assert failure(monkeypatch, path, "--k", 600) == f"{path}: has no k 600; it has 2, 3: give --k one of these"
-    for taken in (path, other, folder):
+    (folder / "notes.txt").write_text("text")
+    for taken in (path, other, folder, file):
         message = failure(monkeypatch, path, "-o", taken)
-        assert message.startswith(f"{taken}: expected nothing there, or statistics to replace; found ")
-        assert message.endswith(": choose another name")
+        assert message.startswith(f"{taken}: expected nothing there, or a {CONCEPT_STATISTICS.name} dataset ")
+        assert message.endswith(": choose another name with --out")
     assert store.load(path, CONCEPTS).sizes["token"] == 10
 
 

@@ -220,6 +220,14 @@ def test_commands(bert: str, tmp_path: Path, terminal: Terminal) -> None:
     assert {row["split"] for row in found["scores"]} == {"dev", "test"}
     assert found["scores"][0]["f1"] > 0.9
     assert "--split tset: expected train, dev, test" in terminal("evaluate", file, bert, "--split", "tset", code=2)
+    # written over only where it is scores, and looked at before anything is scored
+    terminal("evaluate", file, bert, "--out", tmp_path / "scores.zarr")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for taken in (tmp_path / "tuned", file):
+        said = terminal("evaluate", file, tmp_path / "none", "--out", taken, code=2)
+        assert f"{taken}: expected nothing there, or a scores dataset to replace; found a f" in said
+    assert f"{file}: a file, expected a folder" in terminal("finetune", file, bert, "--out", file, code=2)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_test_texts__are_splits_of_their_own(bert: str, tmp_path: Path) -> None:
@@ -248,6 +256,11 @@ def test_pretrain(tmp_path: Path, terminal: Terminal) -> None:
     found = terminal.json("pretrain", *texts, "--out", tmp_path / "made", *size)
     assert (tmp_path / "made" / "model.safetensors").exists()
     assert found["steps"] == 3
+    weights_of = tmp_path / "made" / "model.safetensors"
+    before = weights_of.read_bytes()
+    said = terminal("pretrain", *texts, "--out", tmp_path / "made", *size, "--seed", 1, code=2)
+    assert f"{tmp_path / 'made'}: holds a checkpoint already; choose another folder with --out" in said
+    assert weights_of.read_bytes() == before
     assert "expected a language and its file" in terminal("pretrain", "de.txt", "-o", tmp_path / "x", code=2)
     assert "expected a multiple of the 3 heads" in terminal(
         "pretrain", *texts, "-o", tmp_path / "x", "--heads", 3, "--hidden", 16, code=2

@@ -218,6 +218,30 @@ def test_sweep__of_a_study_equals_its_results(finished: SmallStudy, colign: Term
     np.testing.assert_array_equal(found.colap, results(finished, "sweeps/colap_by_theta_overlap").colap)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("calign", "--source", "de", "--target", "en"),
+        ("colap",),
+        ("sweep", "--by", "theta_align=0.5,0.8"),
+    ],
+)
+def test_out__of_another_kind_is_refused_before_anything_is_computed(
+    finished: SmallStudy, colign: Terminal, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, *options = command
+    colign(name, finished.directory, *options, "-o", tmp_path / "own.zarr")
+    colign(name, finished.directory, *options, "-o", tmp_path / "own.zarr")  # as it was, so it may be replaced
+    before = finished.files()
+    monkeypatch.setattr("jobs.files.load_study", None)
+    for taken in ("results.zarr", "dictionaries/de-en.zarr", "study.yaml", "concepts"):
+        path = finished.directory / taken
+        assert f"{path}: expected nothing there, or a " in colign(
+            name, finished.directory, *options, "-o", path, code=2
+        )
+    assert finished.files() == before
+
+
 def test_sweep__of_files_over_numbers_of_concepts(finished: SmallStudy, colign: Terminal, tmp_path: Path) -> None:
     made = []
     for language in ("de", "en"):
