@@ -16,7 +16,7 @@ from engine import paths
 from schemas.errors import InputError
 
 _TAG = re.compile(r"O|[BI]-.+")
-_SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg\s*>", re.DOTALL | re.IGNORECASE)
+_SEGMENT_TAG = re.compile(r"<(/?)seg\b[^<>]*(>?)", re.IGNORECASE)
 _LANGUAGE = re.compile(r"^[a-z]{2,3}:(?=.)")  # PAN-X writes en:word
 _HEADER = ["sentence", "label"]
 
@@ -166,13 +166,40 @@ def _sentences(path: str) -> list[str]:
     name = path.rpartition("/")[2]
     if name.removesuffix(".gz").endswith((".xml", ".sgm")):
         whole = "\n".join(line for _, line in lines)
-        found = [" ".join(html.unescape(segment).split()) for segment in _SEGMENT.findall(whole)]
+        found = [" ".join(html.unescape(segment).split()) for segment in _segments(path, whole)]
         if not found:
             raise InputError(f"{path}: expected segments (<seg id=...>...</seg>), found none")
         return found
     if name.startswith("train.tags."):
         return [line.strip() for _, line in lines if not line.lstrip().startswith("<")]
     return [line.strip() for _, line in lines]
+
+
+def _segments(path: str, whole: str) -> Iterator[str]:
+    """Text of every segment; tags that do not come in turn are an error, for text of two segments would be one."""
+    opened: re.Match[str] | None = None
+    for tag in _SEGMENT_TAG.finditer(whole):
+        closes, ends = tag.groups()
+        if not ends or bool(closes) != bool(opened):
+            expected = "</seg>" if opened else "<seg id=...>"
+            before = f" behind {opened.group()!r} of line {_line(whole, opened)}" if opened else ""
+            raise InputError(
+                f"{path}, line {_line(whole, tag)}: expected {expected}{before}, found {tag.group()!r}; every segment "
+                "is <seg id=...>...</seg>: correct the file, or copy it again"
+            )
+        if opened:
+            yield whole[opened.end() : tag.start()]
+        opened = None if closes else tag
+    if opened:
+        raise InputError(
+            f"{path}, line {_line(whole, opened)}: expected </seg> behind {opened.group()!r}, found the end of the "
+            "file; every segment is <seg id=...>...</seg>: correct the file, or copy it again"
+        )
+
+
+def _line(whole: str, tag: re.Match[str]) -> int:
+    """Line at which a tag begins."""
+    return whole.count("\n", 0, tag.start()) + 1
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:

@@ -74,6 +74,39 @@ def test_translated__of_text_xml_and_training_files(tmp_path: Path) -> None:
     assert read_translated(str(tmp_path / "train.tags.de-en.de.gz"), plain).inputs == ["Eins", "Zwei"]
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            '<seg id="1">a b\n<seg id="2">c</seg>',
+            """line 3: expected </seg> behind '<seg id="1">' of line 2, found '<seg """,
+        ),
+        (
+            '<seg id="1">a b <seg id="2">c</seg>',
+            """line 2: expected </seg> behind '<seg id="1">' of line 2, found '<seg """,
+        ),
+        ('<seg id="1">a</seg>\n<seg id="2">b', """line 3: expected </seg> behind '<seg id="2">', found the end of"""),
+        ('<seg id="1">a</seg>\nb</seg>', "line 3: expected <seg id=...>, found '</seg>'; every segment is <seg id"),
+        ('<seg id="1">a</seg>\n<seg id="2" b</seg>', """line 3: expected <seg id=...>, found '<seg id="2" b'"""),
+        ('<seg id="1">a</seg\n<seg id="2">b</seg>', "line 2: expected </seg> behind "),
+    ],
+    ids=[
+        "not closed",
+        "not closed on a line",
+        "last not closed",
+        "not opened",
+        "half an opening tag",
+        "half a closing tag",
+    ],
+)
+def test_translated__segments_that_do_not_come_in_turn_are_refused(tmp_path: Path, body: str, message: str) -> None:
+    """A missing </seg> in both files made one pair of two, with the tag between them."""
+    sides = [written(tmp_path, f"x.{lang}.xml", f"<doc>\n{body}\n</doc>\n") for lang in ("de", "en")]
+    with pytest.raises(InputError) as raised:
+        read_translated(*sides)
+    assert str(raised.value).startswith(f"{sides[0]}, {message}")
+
+
 def test_translated__names_both_files(tmp_path: Path) -> None:
     one, two = written(tmp_path, "a", "x\ny\n"), written(tmp_path, "b", "x\n")
     with pytest.raises(InputError, match=r"a and .*b: expected equally many sentences, found 2 and 1"):
