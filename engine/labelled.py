@@ -4,9 +4,9 @@ import csv
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,22 @@ class Examples:
     """Tags of the words, the label, or the translation."""
     left_out: int = 0
     """Pairs of sentences of which one is empty."""
+    file: str = ""
+    """File that they were read from; none of translations."""
+    lines: Sequence[int] = ()
+    """Line of it at which each input begins; the words of a sentence follow, one a line."""
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def other(self, labels: Collection[str]) -> tuple[str, str] | None:
+        """The first label, or tag, that is not one of some, and its place; None where there is none."""
+        for number, answer in enumerate(self.answers):
+            for at, label in enumerate([answer] if isinstance(answer, str) else answer):
+                if label not in labels:
+                    known = f"{self.file}, line {self.lines[number] + at}" if self.lines else f"example {number + 1}"
+                    return label, known
+        return None
 
 
 def read(kind: str, parts: Mapping[str, Sequence[str]]) -> dict[str, Examples]:
@@ -62,13 +75,23 @@ def read_tagged(path: str) -> Examples:
 
     Lines of `-DOCSTART-` are left out, and a language before the word (`en:word`, as PAN-X has it) when all have it.
     """
-    sentences: list[list[tuple[str, str]]] = [[]]
-    before = "O"
-    for number, line in _lines(path):
+    lines, words, tags = zip(*_tagged(path), strict=True)
+    if all(_LANGUAGE.match(word) for sentence in words for word in sentence):
+        words = tuple([_LANGUAGE.sub("", word) for word in sentence] for sentence in words)
+    return Examples([*words], [*tags], file=path, lines=lines)
+
+
+def _tagged(path: str) -> Iterator[tuple[int, list[str], list[str]]]:
+    """First line, words and tags of every sentence."""
+    sentences, begins = 0, 0
+    words: list[str] = []
+    tags: list[str] = []
+    for number, line in chain(_lines(path), [(0, "")]):  # the last sentence ends as the others do
         if not line.strip() or line.startswith("-DOCSTART-"):
-            before = "O"
-            if sentences[-1]:
-                sentences.append([])
+            if words:
+                yield begins, words, tags
+                sentences += 1
+            words, tags = [], []
             continue
         columns = line.split("\t") if "\t" in line else line.split()
         tag = columns[-1].strip()
@@ -76,39 +99,42 @@ def read_tagged(path: str) -> Examples:
             raise InputError(
                 f"{path}, line {number}: expected a word and a tag such as O, B-PER, I-PER; found {line!r}"
             )
+        before = tags[-1] if tags else "O"
         if tag.startswith("I-") and before[2:] != tag[2:]:
             raise InputError(
                 f"{path}, line {number}: tag {tag} after {before}: in IOB2 every entity begins with a B- tag; convert "
                 "the file (IOB1 leaves the first B- out)"
             )
-        sentences[-1].append((columns[0].strip(), tag))
-        before = tag
-    found = [sentence for sentence in sentences if sentence]
-    if not found:
+        begins = begins if words else number
+        words.append(columns[0].strip())
+        tags.append(tag)
+    if not sentences:
         raise InputError(f"{path}: holds no sentence; expected a word and its tag on each line")
-    if all(_LANGUAGE.match(word) for sentence in found for word, _ in sentence):
-        found = [[(_LANGUAGE.sub("", word), tag) for word, tag in sentence] for sentence in found]
-    return Examples([[word for word, _ in one] for one in found], [[tag for _, tag in one] for one in found])
 
 
 def read_classified(path: str) -> Examples:
     """Labelled texts: tab-separated, with the header `sentence<TAB>label` (as GLUE's SST-2 has it)."""
+    lines, texts, labels = zip(*_classified(path), strict=True)
+    return Examples([*texts], [*labels], file=path, lines=lines)
+
+
+def _classified(path: str) -> Iterator[tuple[int, str, str]]:
+    """Line, text and label of every text."""
     lines = _lines(path)
     number, header = next(lines, (1, ""))
     if header.split("\t") != _HEADER:
         raise InputError(f"{path}, line {number}: expected the header 'sentence<TAB>label', found {header!r}")
-    texts, labels = [], []
+    texts = 0
     for number, line in lines:
         if not line.strip():
             continue
         columns = next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))
         if len(columns) != 2 or not all(column.strip() for column in columns):
             raise InputError(f"{path}, line {number}: expected a text, a tab and its label; found {line!r}")
-        texts.append(columns[0].strip())
-        labels.append(columns[1].strip())
+        yield number, columns[0].strip(), columns[1].strip()
+        texts += 1
     if not texts:
         raise InputError(f"{path}: holds no text; expected one and its label on each line")
-    return Examples(texts, labels)
 
 
 def read_translated(source: str, target: str) -> Examples:
@@ -116,16 +142,26 @@ def read_translated(source: str, target: str) -> Examples:
 
     Of `train.tags.*` files the lines of metadata, which begin with a tag, are left out.
     """
-    sides = [_sentences(path) for path in (source, target)]
-    if len(sides[0]) != len(sides[1]):
+    pairs = [*_translated(source, target)]
+    both = [pair for pair in pairs if all(pair)]
+    return Examples([one for one, _ in both], [other for _, other in both], len(pairs) - len(both))
+
+
+def _translated(source: str, target: str) -> Iterator[tuple[str, str]]:
+    """Every sentence and its translation, of which one may be empty."""
+    counts, both = [0, 0], 0
+    for one, other in zip_longest(_sentences(source), _sentences(target)):
+        counts = [count + (text is not None) for count, text in zip(counts, (one, other), strict=True)]
+        if one is not None and other is not None:
+            yield one, other
+            both += bool(one and other)
+    if counts[0] != counts[1]:
         raise InputError(
-            f"{source} and {target}: expected equally many sentences, found {len(sides[0])} and {len(sides[1])}; "
+            f"{source} and {target}: expected equally many sentences, found {counts[0]} and {counts[1]}; "
             "sentence i of one is the translation of sentence i of the other"
         )
-    both = [pair for pair in zip(*sides, strict=True) if all(pair)]
     if not both:
         raise InputError(f"{source} and {target}: hold no sentence with a translation")
-    return Examples([one for one, _ in both], [other for _, other in both], len(sides[0]) - len(both))
 
 
 def read_tags(path: str, sentence: NDArray[np.integer], position: NDArray[np.integer]) -> NDArray[np.object_]:
@@ -161,18 +197,22 @@ def read_tags(path: str, sentence: NDArray[np.integer], position: NDArray[np.int
     return found
 
 
-def _sentences(path: str) -> list[str]:
+def _sentences(path: str) -> Iterator[str]:
+    """Sentences of one side of a translation."""
     lines = _lines(path)
     name = path.rpartition("/")[2]
     if name.removesuffix(".gz").endswith((".xml", ".sgm")):
-        whole = "\n".join(line for _, line in lines)
-        found = [" ".join(html.unescape(segment).split()) for segment in _segments(path, whole)]
+        found = 0
+        for segment in _segments(path, "\n".join(line for _, line in lines)):
+            yield " ".join(html.unescape(segment).split())
+            found += 1
         if not found:
             raise InputError(f"{path}: expected segments (<seg id=...>...</seg>), found none")
-        return found
-    if name.startswith("train.tags."):
-        return [line.strip() for _, line in lines if not line.lstrip().startswith("<")]
-    return [line.strip() for _, line in lines]
+        return
+    with_metadata = name.startswith("train.tags.")
+    for _, line in lines:
+        if not (with_metadata and line.lstrip().startswith("<")):
+            yield line.strip()
 
 
 def _segments(path: str, whole: str) -> Iterator[str]:

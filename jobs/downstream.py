@@ -1,6 +1,6 @@
 """Downstream tasks: their files, tuning a checkpoint for one, and scoring it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +75,17 @@ def evaluate(
     splits: Sequence[str] | None = None,
     progress: Progress = quiet,
     *,
+    name: str = "this task",
     trusted: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Scores of a checkpoint on every part of some splits of a task; of all its texts to score on by default.
 
     A checkpoint without a head for the task answers with a random one, as the base of Table 2 of the paper must.
+
+    Parameters
+    ----------
+    name
+        What messages call the task.
 
     Yields
     ------
@@ -89,25 +95,22 @@ def evaluate(
     Raises
     ------
     InputError
-        The task has no text in these splits, or its files or the model are wrong.
+        The task has no text in these splits, its files or the model are wrong, or a text has a label that the
+        checkpoint, tuned before, does not know.
     """
     from engine.model.answer import answer  # noqa: PLC0415  (torch and transformers: seconds)
     from engine.model.heads import open_head  # noqa: PLC0415  (as above)
 
     names = [*task.tests] if splits is None else [*splits]
-    if unknown := [name for name in names if name not in task.splits]:
+    if unknown := [split for split in names if split not in task.splits]:
         raise InputError(f"the task has no split {unknown[0]!r}; it has {', '.join(task.splits)}")
     texts = {split: _all(task, split) for split in names}
     if not any(texts.values()):
         raise InputError(f"the task has no text to score on: name files under {' or '.join(names) or 'test'}")
     labels = _labels(task) or labels_of(task.kind, next(filter(None, texts.values())))
     head = open_head(pinned(model), task.kind, labels, task.tuning.seed, trusted=trusted)
-    occurring = {label for of in texts.values() for label in labels_of(task.kind, of)}
-    if head.trained and task.kind != "translation" and not occurring <= {*head.labels}:
-        raise InputError(
-            f"{model}: gives the labels {', '.join(head.labels)}, and the task has {', '.join(sorted(occurring))}; it "
-            "was tuned for another task: leave this one out of its scored_on, or give it without its head"
-        )
+    if head.trained and task.kind != "translation":
+        _check_labels(texts, head.labels, model, name)
     total = sum(len(examples) for of in texts.values() for examples in of.values())
     before = 0
     for split, of in texts.items():
@@ -120,6 +123,19 @@ def evaluate(
             row = {"language": part, "split": split, "examples": len(examples), "head": head.trained}
             yield {**row, "kind": task.kind, **score(task.kind, examples.answers, found)}
             before += len(examples)
+
+
+def _check_labels(texts: Mapping[str, Mapping[str, Examples]], known: Sequence[str], model: str, name: str) -> None:
+    """Refuse texts, by split and part, with a label that a checkpoint was not tuned for."""
+    for split, of in texts.items():
+        for part, examples in of.items():
+            if found := examples.other({*known}):
+                label, place = found
+                raise InputError(
+                    f"{place} ({name}, {split}, {part}): label {label!r}, but {model} was tuned for the labels "
+                    f"{', '.join(known)}; correct the file, tune on text with this label under train, or do not score "
+                    "this checkpoint on this task (in a study: scored_on)"
+                )
 
 
 def _labels(task: Downstream) -> list[str]:

@@ -82,7 +82,7 @@ def evaluate_checkpoints(
     rows = []
     for model in models:
         with _bar() as watch:
-            for row in downstream.evaluate(loaded, model, splits, watch, trusted=trusted):
+            for row in downstream.evaluate(loaded, model, splits, watch, name=Path(task).stem, trusted=trusted):
                 row["state"] = "" if row.pop("head") else "untuned head"
                 rows.append({**row, "checkpoint": model.rstrip("/"), "task": Path(task).stem})
     dataset = scores.tabulate(rows)

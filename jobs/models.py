@@ -135,7 +135,7 @@ def score(study: Study, layout: Layout, checkpoint: str, task: str, model: str) 
     """Scores of a checkpoint on the test text of a task: of a model, or of what the study has made of it."""
     state = study.checkpoints[checkpoint]
     folder = layout.model(checkpoint) if state.made else model
-    rows = downstream.evaluate(study.downstream[task], folder, trusted=state.trust_remote_code)
+    rows = downstream.evaluate(study.downstream[task], folder, name=task, trusted=state.trust_remote_code)
     return {"scores": [{"checkpoint": checkpoint, "task": task, **row} for row in rows]}
 
 

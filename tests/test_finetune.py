@@ -199,12 +199,43 @@ def test_head__refuses_labels_and_models_that_do_not_fit(bert: str, tmp_path: Pa
     downstream.tune(task_of(values | {"dev": {}}), bert, ["de"], str(tmp_path / "tuned"))
     file = Path(values["train"]["de"])
     file.write_text(file.read_text().replace("B-LOC", "B-ORG"))
-    with pytest.raises(InputError, match="label 'B-ORG' is not one that the checkpoint gives"):
-        downstream.tune(task_of(values), str(tmp_path / "tuned"), ["de"], str(tmp_path / "again"))
-    with pytest.raises(InputError, match=r"gives the labels B-LOC, I-LOC, O, and the task has B-ORG, I-ORG, O; it was"):
-        list(downstream.evaluate(task_of(values | {"test": {"de": str(file)}}), str(tmp_path / "tuned")))
+    line = 1 + file.read_text().splitlines().index(next(row for row in file.read_text().splitlines() if "ORG" in row))
+    tuned = str(tmp_path / "tuned")
+    with pytest.raises(InputError) as of_train:
+        downstream.tune(task_of(values), tuned, ["de"], str(tmp_path / "again"))
+    assert str(of_train.value) == (
+        f"{file}, line {line} (train, de): label 'B-ORG', but {tuned} was tuned before, for the labels B-LOC, I-LOC, "
+        "O; correct the file, or tune the checkpoint that it was made from"
+    )
+    with pytest.raises(InputError) as of_test:
+        list(downstream.evaluate(task_of(values | {"test": {"new": {"de": str(file)}}}), tuned, name="ner"))
+    assert str(of_test.value) == (
+        f"{file}, line {line} (ner, new, de): label 'B-ORG', but {tuned} was tuned for the labels B-LOC, I-LOC, O; "
+        "correct the file, tune on text with this label under train, or do not score this checkpoint on this task (in "
+        "a study: scored_on)"
+    )
     with pytest.raises(InputError, match="has no encoder and decoder, so it cannot translate"):
         list(downstream.evaluate(task_of(small_tasks.translation(tmp_path / "t")), bert))
+
+
+def test_dev__a_label_that_train_lacks_is_found_before_tuning(bert: str, tmp_path: Path) -> None:
+    values = small_tasks.tagging(tmp_path, languages=("de",), count=16)
+    dev = Path(values["dev"]["de"])
+    dev.write_text("-DOCSTART-\tO\n\na\tB-LOC\nz\tO\n\nz\tO\nb\tB-ORG\n")
+    with pytest.raises(InputError) as raised:
+        downstream.tune(task_of(values), bert, ["de"], str(tmp_path / "tuned"))
+    assert str(raised.value) == (
+        f"{dev}, line 7 (dev, de): label 'B-ORG', but the text under train has B-LOC, I-LOC, O; correct the file, or "
+        "add text with it under train"
+    )
+    values = small_tasks.classification(tmp_path, count=16)
+    dev = Path(values["dev"]["en"])
+    dev.write_text("sentence\tlabel\na\tearly\n\nb\tsoon\n")
+    with pytest.raises(
+        InputError, match=r"dev, line 4 \(dev, en\): label 'soon', but the text under train has early, l"
+    ):
+        downstream.tune(task_of(values), bert, ["en"], str(tmp_path / "tuned"))
+    assert not (tmp_path / "tuned").exists()
 
 
 def test_commands(bert: str, tmp_path: Path, terminal: Terminal) -> None:

@@ -4,7 +4,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -70,10 +69,15 @@ def finetune(
         raise InputError(f"{directory}: no text to tune on; name files under train for the languages asked for")
     names = sorted({*labels, *labels_of(kind, train)})
     head = open_head(model, kind, names, settings.seed, trusted=trusted)
+    for split, parts in (("train", train), ("dev", dev)):
+        _check_labels(head, model, split, parts)
     rows, checked = (_encoded(head, examples, settings.max_subwords) for examples in (train, dev))
-    made = digest(
-        identity(model, trusted=trusted), kind, settings, *(asdict(part) for of in (train, dev) for part in of.values())
-    )
+    texts = [
+        {"inputs": part.inputs, "answers": part.answers, "left_out": part.left_out}  # wherever the files lie
+        for of in (train, dev)
+        for part in of.values()
+    ]
+    made = digest(identity(model, trusted=trusted), kind, settings, *texts)
     work = f"{directory}.fit/{made}"
     trainer = _trainer(head, rows, checked, settings, work, progress)
     last = _last_whole(work)
@@ -90,18 +94,34 @@ def finetune(
     return found
 
 
-def _encoded(head: Head, parts: Mapping[str, Examples], longest: int) -> list[dict[str, Any]]:
-    rows = []
+def _check_labels(head: Head, model: str, split: str, parts: Mapping[str, Examples]) -> None:
+    """Refuse text with a label that the head cannot learn.
+
+    Raises
+    ------
+    InputError
+        There is one; names its place, what the head gives, and what can be done.
+    """
+    if head.kind == "translation":
+        return
     for part, examples in parts.items():
-        for number, (given, answer) in enumerate(zip(examples.inputs, examples.answers, strict=True)):
-            given_labels = {*answer} if head.kind == "tagging" else {answer} if head.kind == "classification" else set()
-            if unknown := sorted(given_labels - {*head.labels}):
-                raise InputError(
-                    f"{part}, example {number}: label {unknown[0]!r} is not one that the checkpoint gives "
-                    f"({', '.join(head.labels)}); correct the file, or tune from a checkpoint without this head"
-                )
-            rows.append(example(head, given, answer, longest))
-    return rows
+        if found := examples.other({*head.labels}):
+            label, place = found
+            known = ", ".join(head.labels)
+            why, remedy = (
+                (f"{model} was tuned before, for the labels {known}", "tune the checkpoint that it was made from")
+                if head.trained
+                else (f"the text under train has {known}", "add text with it under train")
+            )
+            raise InputError(f"{place} ({split}, {part}): label {label!r}, but {why}; correct the file, or {remedy}")
+
+
+def _encoded(head: Head, parts: Mapping[str, Examples], longest: int) -> list[dict[str, Any]]:
+    return [
+        example(head, given, answer, longest)
+        for examples in parts.values()
+        for given, answer in zip(examples.inputs, examples.answers, strict=True)
+    ]
 
 
 def _trainer(
