@@ -70,6 +70,16 @@ def read(kind: str, parts: Mapping[str, Sequence[str]]) -> dict[str, Examples]:
     return {part: readers[kind](*files) for part, files in parts.items()}
 
 
+def check(kind: str, parts: Mapping[str, Sequence[str]]) -> None:
+    """Read the files of a task as `read` does, with its parameters and errors, and keep nothing of them."""
+    readers: dict[str, Callable[..., Iterator[Any]]] = {
+        "tagging": _tagged, "classification": _classified, "translation": _translated,
+    }  # fmt: skip
+    for files in parts.values():
+        for _ in readers[kind](*files):
+            pass
+
+
 def read_tagged(path: str) -> Examples:
     """Sentences in CoNLL form: a word, white space, further columns, its tag in IOB2; an empty line ends a sentence.
 

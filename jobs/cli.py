@@ -15,7 +15,21 @@ from engine import lease, ledger
 from engine.environment import versions
 from engine.workers.attempts import name_tasks_in_logs
 from engine.workers.create import create
-from jobs import clustering, convert, demo, files, finetune, link, linking, sizes, stages, status, templates, verify
+from jobs import (
+    clustering,
+    convert,
+    demo,
+    files,
+    finetune,
+    link,
+    linking,
+    models,
+    sizes,
+    stages,
+    status,
+    templates,
+    verify,
+)
 from jobs.arguments import Json, MachineFile, Out, StudyPath
 from jobs.calign import calign_of
 from jobs.cluster import assign_vectors, cluster_vectors
@@ -131,6 +145,7 @@ def plan(
             if sizes.offloaded(task):
                 out.print(f"{task.model}: its weights exceed the room for them and are read again in every pass")
     check_budget(planned, done, limits.memory_bytes, layout)
+    models.check_texts(loaded, done)
 
 
 @app.command()

@@ -1,10 +1,10 @@
 """Checkpoints that a study makes of a model, tuned for a downstream task or with weights drawn anew; their scores."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from engine import paths
+from engine import labelled, paths
 from engine.model.shape import Shape, describe, identity
 from jobs import downstream
 from jobs.clustering import PROCESS
@@ -13,6 +13,7 @@ from schemas.checkpoint import Checkpoint
 from schemas.downstream import Downstream
 from schemas.errors import InputError
 from schemas.study import Study, digest
+from schemas.task import Key
 
 _SCORES = 1
 """Version of the scores in records."""
@@ -113,6 +114,27 @@ def scoring_memory(shape: Shape, task: Downstream) -> int:
 def _text(task: Downstream) -> int:
     sizes = (system.size(place) for system, place in map(paths.filesystem, sorted({*task.files})))
     return _BYTE * sum(int(size or 0) for size in sizes)
+
+
+def check_texts(study: Study, done: Collection[str]) -> None:
+    """Read every file of every downstream task, unless all tuning and scoring is done: it may come hours later.
+
+    Parameters
+    ----------
+    done
+        Names of the tasks that are done.
+
+    Raises
+    ------
+    InputError
+        As `engine.labelled.read`.
+    """
+    made = [Key("models", (name,)) for name, checkpoint in study.checkpoints.items() if checkpoint.made]
+    if {str(key) for key in (*made, *(Key("scores", part) for part in study.scored))} <= {*done}:
+        return
+    for task in study.downstream.values():
+        for parts in task.splits.values():
+            labelled.check(task.kind, parts)
 
 
 def make(study: Study, layout: Layout, checkpoint: str, model: str) -> dict[str, Any]:

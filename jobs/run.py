@@ -10,7 +10,7 @@ from engine.model.shape import is_pinned
 from engine.records import delete_record, read_records
 from engine.sentences import compare_files
 from engine.workers.protocol import Workers
-from jobs import files, layers, stages, tasks, vectors
+from jobs import files, layers, models, stages, tasks, vectors
 from jobs.derive import are_current, derive
 from jobs.environment import check_workers
 from jobs.figures import write_figures
@@ -72,8 +72,8 @@ def run(
     Raises
     ------
     InputError
-        The study directory was made with other settings or another text, another run works in it, workers differ, or
-        the plan exceeds memory or disk.
+        The study directory was made with other settings or another text, another run works in it, workers differ, a
+        file of a downstream task is not of its form, or the plan exceeds memory or disk.
     TaskError
         A task failed; everything finished before stays.
     """
@@ -129,6 +129,7 @@ def prepare(
     text = read_text(study, layout, done)
     plan = stages.stages(context, text, memory)
     check_budget(plan, done, memory, layout)
+    models.check_texts(study, done)
     vectors.put_back(context.vectors, done)
     vectors.set_aside(context.vectors, stale)
     files.freeze(study, layout)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
 from engine.records import read_records
-from jobs import models
+from jobs import files, models
 from schemas.downstream import Downstream
 from tests import small_tasks
 from tests.small_study import SENTENCES, SmallStudy, Terminal
@@ -138,6 +138,34 @@ def test_study__a_missing_file_of_a_task_is_named(tuned: SmallStudy, terminal: T
     (tmp_path / "data" / "fr.test").unlink()
     assert "fr.test: no such file" in terminal("plan", tuned.file, code=2)
     assert not tuned.directory.exists()
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_study__texts_of_tasks_are_read_before_anything_runs(
+    tuned: SmallStudy, terminal: Terminal, tmp_path: Path, split: str
+) -> None:
+    spoilt = tmp_path / "data" / f"fr.{split}"  # of a language that nothing is tuned on
+    spoilt.write_text("a\tB-LOC\nz\n")
+    for command in ("run", "plan"):
+        said = terminal(command, tuned.file, code=2)
+        assert f"{spoilt}, line 2: expected a word and a tag such as O, B-PER, I-PER; found 'z'" in said
+    assert not (tuned.directory / "study.yaml").exists()
+    assert not (tuned.directory / "records").exists()
+    study, _ = files.load_study(str(tuned.file))
+    models.check_texts(study, ["models/ner", "models/untrained", *(f"scores/{name}/ner" for name in study.checkpoints)])
+
+
+def test_study__translations_of_tasks_are_read_before_anything_runs(
+    tuned: SmallStudy, terminal: Terminal, tmp_path: Path
+) -> None:
+    task = small_tasks.translation(tmp_path / "ted")
+    tuned.set("downstream.ted", task)
+    for name in ("base", "untrained"):
+        tuned.set(f"checkpoints.{name}.scored_on", ["ner"])
+    source, target = task["test"]["de-en"]
+    Path(target).write_text("one\n")
+    said = terminal("run", tuned.file, code=2)
+    assert f"{source} and {target}: expected equally many sentences, found 10 and 1; sentence i of one is" in said
 
 
 def test_study__a_task_that_a_checkpoint_cannot_do_is_refused_before_anything_runs(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.labelled import labels_of, read, read_classified, read_tagged, read_translated
+from engine.labelled import check, labels_of, read, read_classified, read_tagged, read_translated
 from schemas.errors import InputError
 
 
@@ -116,6 +116,26 @@ def test_translated__names_both_files(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"caf\xe9\ny\n")
     with pytest.raises(InputError, match=r"latin, line 1: byte 0xe9 at column 3 is not UTF-8"):
         read_translated(one, str(tmp_path / "latin"))
+
+
+def test_check__finds_what_read_finds(tmp_path: Path) -> None:
+    whole = {
+        "tagging": [written(tmp_path, "a.conll", "Anna\tB-PER")],
+        "classification": [written(tmp_path, "a.tsv", "sentence\tlabel\nfine\t1\n")],
+        "translation": [written(tmp_path, "a.de", "eins\n\n"), written(tmp_path, "a.en", "one\ntwo\n")],
+    }
+    for kind, paths in whole.items():
+        check(kind, {"de": paths})
+        assert len(read(kind, {"de": paths})["de"]) == 1
+        with Path(paths[0]).open("a") as file:
+            file.write("\nx\n")
+        messages = []
+        for look in (check, read):
+            with pytest.raises(InputError) as raised:
+                look(kind, {"de": paths})
+            messages.append(str(raised.value))
+        assert messages[0] == messages[1]
+        assert paths[0] in messages[0]
 
 
 def test_labels__of_all_parts(tmp_path: Path) -> None:
