@@ -16,6 +16,9 @@ AFFIX = 2
 NGRAM = 3
 """Letters of a run within words at least."""
 
+FORMS = 2
+"""Different words that have a beginning, an ending or a run of letters at least, for a concept to share it."""
+
 LEXICAL = ("suffix", "prefix", "ngram", "casing")
 """What words share by their form."""
 
@@ -32,6 +35,8 @@ def describe(
     Of endings the shortest ones that count decide the share, since a longer one can have no more words; the label is
     the longest that has as many, as it is of runs of letters. An ending is shorter than its word. A word counts for the
     one ending it has, whatever the others of the concept: no list of endings is needed, and every language has its own.
+    Without a list every word has an ending, a beginning and runs of letters, so these count where at least FORMS
+    different words have them: a word that a concept repeats shares nothing with itself.
     ConceptX looks for the endings of an English list instead (`trivialLabels`), where the last of the list that fits
     wins.
 
@@ -96,16 +101,30 @@ def _most(names: Iterator[str] | Sequence[str]) -> tuple[float, str]:
     return count / total, name
 
 
+def _most_of_several(tokens: Mapping[str, int], forms: Mapping[str, int]) -> tuple[str, int]:
+    """What most tokens have of all that FORMS different words have, and how many (count); of equals the first by name.
+
+    Examples
+    --------
+    >>> _most_of_several({"ing": 2, "rn": 9}, {"ing": 2, "rn": 1}), _most_of_several({"rn": 9}, {"rn": 1})
+    (('ing', 2), ('', 0))
+    """
+    several = ((name, count) for name, count in tokens.items() if forms[name] >= FORMS)
+    return min(several, key=lambda item: (-item[1], item[0]), default=("", 0))
+
+
 def _affix(spelt: Sequence[str], kinds: NDArray[np.integer], *, ending: bool) -> tuple[float, str]:
     found, counts = np.unique(kinds, return_counts=True)
     forms = [spelt[kind][::-1] if ending else spelt[kind] for kind in found.tolist()]  # endings become beginnings
     heads: Counter[str] = Counter()
+    having: Counter[str] = Counter()
     for form, count in zip(forms, counts.tolist(), strict=True):
         if len(form) > AFFIX:
             heads[form[:AFFIX]] += count
-    if not heads:
+            having[form[:AFFIX]] += 1
+    head, count = _most_of_several(heads, having)
+    if not count:
         return 0.0, ""
-    head, count = min(heads.items(), key=lambda item: (-item[1], item[0]))
     same = [form for form in forms if len(form) > AFFIX and form.startswith(head)]
     longest = _common(same)
     return count / int(counts.sum()), longest[::-1] if ending else longest
@@ -130,13 +149,15 @@ def _common(forms: Sequence[str]) -> str:
 def _ngram(spelt: Sequence[str], kinds: NDArray[np.integer]) -> tuple[float, str]:
     found, counts = np.unique(kinds, return_counts=True)
     grams: Counter[str] = Counter()
+    having: Counter[str] = Counter()
     for kind, count in zip(found.tolist(), counts.tolist(), strict=True):
         form = spelt[kind]
         for gram in {form[i : i + NGRAM] for i in range(len(form) - NGRAM + 1)} if len(form) > NGRAM else ():
             grams[gram] += count
-    if not grams:
+            having[gram] += 1
+    gram, count = _most_of_several(grams, having)
+    if not count:
         return 0.0, ""
-    gram, count = min(grams.items(), key=lambda item: (-item[1], item[0]))
     return count / int(counts.sum()), _grown(gram, [form for kind in found.tolist() if gram in (form := spelt[kind])])
 
 

@@ -305,12 +305,18 @@ PROPERTIES_OF_PART = Schema(
     "What the words of each concept of one language share: endings, beginnings, runs of letters, casing, tags",
     (
         *_coordinates("layer", "property"),
-        Variable("share", _PART_DIMS, "float64", "largest share of the concept's tokens that have one in common"),
+        Variable(
+            "share",
+            _PART_DIMS,
+            "float64",
+            "largest share of the concept's tokens that have one in common; of beginnings, endings and runs of letters "
+            "those that two or more of its types have",
+        ),
         Variable("label", _PART_DIMS, "string", "what they have in common"),
         Variable("types", ("layer", "concept"), "int32", "types of the concept", units="count"),
         Variable("tokens", ("layer", "concept"), "int32", "tokens of the concept", units="count"),
     ),
-    version=3,
+    version=4,
 )
 
 _PROPERTY_DIMS = ("checkpoint", "stack", "layer", "selection", "property", "rule")

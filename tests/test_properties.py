@@ -1,5 +1,6 @@
 """What the words of concepts share, against plain loops, and how rules count."""
 
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 
@@ -18,8 +19,8 @@ def share_of(words: list[str], holds: list[bool]) -> float:
 
 
 def best(words: list[str], parts: dict[str, set[str]]) -> float:
-    """Largest share of words that have one of all parts in common."""
-    every = set(chain.from_iterable(parts.values()))
+    """Largest share of words that have one of all parts in common, of those that two different words have."""
+    every = [part for part, words in Counter(chain.from_iterable(parts.values())).items() if words > 1]
     return max((share_of(words, [part in parts[word] for word in words]) for part in every), default=0.0)
 
 
@@ -46,13 +47,27 @@ def test_shares__are_those_of_loops(words: list[str], data: st.DataObject) -> No
 
 
 def test_labels__name_the_longest_that_all_of_them_share() -> None:
-    words = np.array(["walking", "talking", "king", "ring", "Oslo", "Rome", "USA"], object)
-    found = describe(words, np.array([[0, 0, 0, 1, 2, 2, 2]]), [0], 3)
+    words = np.array(["walking", "talking", "king", "ring", "sing", "Oslo", "Rome", "USA"], object)
+    found = describe(words, np.array([[0, 0, 0, 1, 1, 2, 2, 2]]), [0], 3)
     named = {name: found.label.sel(property=name)[0].values.tolist() for name in found.property.values.tolist()}
     assert named["suffix"][0] == "ing"
     assert named["suffix"][1] == "ing"
     assert named["casing"] == ["", "", "title"]
     assert float(found.share.sel(property="casing")[0, 2]) == pytest.approx(2 / 3)
+
+
+def test_a_word_alone__shares_nothing_with_itself() -> None:
+    words = np.array(["Echterhäusern"] * 9 + ["Echterhäusern"] * 7 + ["walks", "talks"] + ["Rome"] * 3, object)
+    found = describe(words, np.array([[0] * 9 + [1] * 9 + [2] * 3]), [0], 3)
+    for name in ("suffix", "prefix", "ngram"):
+        assert found.share.sel(property=name)[0].values[[0, 2]].tolist() == [0, 0]
+        assert found.label.sel(property=name)[0].values[[0, 2]].tolist() == ["", ""]
+    # what two words have counts, though more tokens have another ending
+    of_two = {name: found.sel(property=name, layer=0, concept=1) for name in ("suffix", "prefix", "ngram")}
+    assert float(of_two["suffix"].share) == float(of_two["ngram"].share) == pytest.approx(2 / 9)
+    assert (str(of_two["suffix"].label.values), str(of_two["ngram"].label.values)) == ("alks", "alks")
+    assert float(of_two["prefix"].share) == 0
+    assert found.share.sel(property="casing")[0].values.tolist() == pytest.approx([1, 7 / 9, 1])
 
 
 def test_rules__count_concepts() -> None:

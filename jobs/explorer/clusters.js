@@ -66,9 +66,9 @@ const Clusters = (() => {
 
   /** Share of the tokens that have in common what most of them have; without properties, their language. */
   function purity(found, concept, mix) {
-    if (found.properties.length) return tag(found, concept)?.[0] ?? NaN;
     const tokens = mix.reduce((a, b) => a + b, 0);
-    return tokens ? Math.max(...mix) / tokens : NaN;
+    if (!tokens) return NaN;
+    return found.properties.length ? tag(found, concept)?.[0] ?? 0 : Math.max(...mix) / tokens;
   }
 
   /** Sentences with a word of a concept, of as many words as there are: [{language, words, at}]. */
