@@ -44,9 +44,12 @@ def sweep_figure(
     """Draw CALIGN and COLAP of a pair against each threshold, a line for each layer (Figure 30).
 
     A dotted line marks the study's own threshold. Where the study drew intervals, a band shows that of the highest
-    layer, and a grey one what concepts of any layer reach in which nothing corresponds (97.5 % of its draws).
+    layer with a score, and a grey one what concepts of the same layer reach in which nothing corresponds (97.5 % of its
+    draws).
     """
+    studied = studied_layers(results["calign"].to_dataset().calign, checkpoint, stack, pair)
     own: dict[str, Any] = {**study.metrics.alignment, **study.metrics.overlap, "k": study.concepts.ks[0]}
+    banded = ""
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(PAGE_WIDTH if len(sweeps) > 2 else COLUMN_WIDTH, 1.9), layout="constrained")
         axes = figure.subplots(1, len(sweeps))
@@ -64,26 +67,40 @@ def sweep_figure(
                 at.plot(scores[dim].values, scores.sel(layer=layer).values, color=shade, linewidth=1, label=f"{layer}")
             highest = max(float(scores.max()), 1.0)
             at.axvline(own[dim], color="0.6", linewidth=0.6, linestyle=":", zorder=0)
-            if "uncertainty" in results and name in results["uncertainty"].children:
+            if studied and "uncertainty" in results and name in results["uncertainty"].children:
                 drawn = results[f"uncertainty/{name}"].to_dataset().sel(where) * 100
-                ends = drawn.sel(layer=layers[-1])
+                ends = drawn.sel(layer=studied[-1])
+                shade = shades[layers.index(studied[-1])]
                 highest = max(highest, float(ends.high.max()))
-                at.fill_between(drawn[dim].values, ends.low, ends.high, color=shades[-1], alpha=0.25, linewidth=0)
+                at.fill_between(drawn[dim].values, ends.low, ends.high, color=shade, alpha=0.25, linewidth=0)
+                banded = f"; band: 95 % interval of layer {studied[-1]}"
                 null = "null_types_high" if measure == "calign" else "null_languages_high"
                 if null in drawn:  # results of before 0.8.0 have none along N-best
-                    reached = drawn[null].max("layer")
-                    at.fill_between(drawn[dim].values, 0, reached, color="0.9", linewidth=0, zorder=-1)
+                    at.fill_between(drawn[dim].values, 0, ends[null], color="0.9", linewidth=0, zorder=-1)
+                    banded += ", grey: what its null reaches"
             at.set_xlabel(below)
             at.set_ylim(0, 1.05 * highest)
             at.set_title(f"{measure.upper()} (%)")
             _grid(at, whole=scores[dim].dtype.kind == "i")
         handles, names = axes[0].get_legend_handles_labels()
-        title = f"layer of {checkpoint} {stack}, {' → '.join(pair)}"
+        title = f"layer of {checkpoint} {stack}, {' → '.join(pair)}{banded}"
         most = 13 if len(sweeps) > 2 else 6
         figure.legend(
             handles, names, title=title, ncols=min(len(names), most), loc="outside lower center", frameon=False
         )
     return figure
+
+
+def studied_layers(calign: xr.DataArray, checkpoint: str, stack: str, pair: tuple[str, str]) -> list[int]:
+    """Layers that have a score of a pair, from low to high.
+
+    Parameters
+    ----------
+    calign
+        CALIGN (checkpoint, stack, layer, source, target).
+    """
+    scores = calign.sel(checkpoint=checkpoint, stack=stack, source=pair[0], target=pair[1]).sortby("layer")
+    return [int(layer) for layer in scores.layer.values[scores.notnull().values]]
 
 
 def _where(tree: xr.Dataset, checkpoint: str, stack: str, pair: tuple[str, str]) -> dict[str, str] | None:

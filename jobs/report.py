@@ -26,7 +26,7 @@ from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label_files import Concept
 from jobs.layout import Layout
 from jobs.overview import before_and_after, overview_figure
-from jobs.panels import NUMBERS, properties_figure, sweep_figure, uncertainty_figure
+from jobs.panels import NUMBERS, properties_figure, studied_layers, sweep_figure, uncertainty_figure
 from jobs.progress import err, out, print_json
 from jobs.selections import concepts_name, selections
 from jobs.show import aligned_pairs
@@ -159,6 +159,8 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
         yield f"overview{behind}", caption, partial(overview_figure, calign.calign, study, layout, compared, stack)
         for pair in study.pairs:
             caption = f"Thresholds, {checkpoint}{of}, {' → '.join(pair)} (Figure 30)"
+            if "uncertainty" in tree and (layers := studied_layers(calign.calign, checkpoint, stack, pair)):
+                caption += f"; band: 95 % interval of the highest layer, {layers[-1]}; grey: what its null reaches"
             drawn = partial(sweep_figure, tree, study, checkpoint, stack, pair)
             yield f"sweeps-{'-'.join(pair)}{behind}", caption, drawn
             if len(study.concepts.ks) > 1:
@@ -179,9 +181,8 @@ def _clouds(
     """Aligned pairs of the lowest and highest layer (Figures 3, 14 to 20), and overlapping concepts (6, 26 to 29)."""
     labels = label_files.read(layout)
     for source, target in study.pairs:
-        of_pair = scores.sel(checkpoint=checkpoint, stack=stack, source=source, target=target)
-        layers = [int(layer) for layer in scores.layer.values[of_pair.notnull().values]]
-        for layer in dict.fromkeys((layers[0], layers[-1])):
+        layers = studied_layers(scores, checkpoint, stack, (source, target))
+        for layer in dict.fromkeys((*layers[:1], *layers[-1:])):
             clouds = []
             for pair in aligned_pairs(study, layout, checkpoint, stack, layer, source, target, _CLOUDS // 2):
                 of = (source, target, pair.source_words, pair.source_concept), (

@@ -97,7 +97,29 @@ def test_sweeps__show_intervals_and_nulls_at_every_threshold(reported: SmallStud
         assert len(axes.collections) == 2
     band, null = (one.get_paths()[0].vertices[:, 1] for one in figure.axes[1].collections)
     assert {*band.round(9)} == {*(100 * drawn[["low", "high"]].sel(layer=2).to_array()).values.ravel().round(9)}
-    assert null.max() == 100 * drawn.null_types_high.max()
+    assert null.max() == 100 * drawn.null_types_high.sel(layer=2).max()
+    page = (reported.directory / "report" / "report.md").read_text()
+    assert "(Figure 30); band: 95 % interval of the highest layer, 2; grey: what its null reaches\n" in page
+
+
+def test_sweeps__show_the_null_of_the_layer_of_the_interval(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    tree = results.load(layout.results)
+    for measure, null in (("calign", "null_types_high"), ("colap", "null_languages_high")):
+        for name in [name for name in tree["uncertainty"].children if name.startswith(f"{measure}_by_")]:
+            drawn = tree[f"uncertainty/{name}"].to_dataset()
+            drawn[null] = (drawn[null] * 0 + 0.125).where(drawn.layer == 2, 0.875)
+            tree[f"uncertainty/{name}"] = xr.DataTree(drawn)
+    for axes in sweep_figure(tree, study, "base", "encoder", ("de", "en")).axes:
+        _, null = (one.get_paths()[0].vertices[:, 1] for one in axes.collections)
+        assert null.max() == 12.5
+    # of a checkpoint whose highest layer is lower
+    tree["calign"] = xr.DataTree(tree["calign"].to_dataset().where(lambda found: found.layer == 0))
+    figure = sweep_figure(tree, study, "base", "encoder", ("de", "en"))
+    assert "band: 95 % interval of layer 0, grey: what its null reaches" in figure.legends[0].get_title().get_text()
+    for axes in figure.axes:
+        _, null = (one.get_paths()[0].vertices[:, 1] for one in axes.collections)
+        assert null.max() == 87.5
 
 
 def test_sweeps__show_numbers_of_concepts(reported: SmallStudy) -> None:
