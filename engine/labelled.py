@@ -3,6 +3,7 @@
 import csv
 import html
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,11 +175,15 @@ def _translated(source: str, target: str) -> Iterator[tuple[str, str]]:
         raise InputError(f"{source} and {target}: hold no sentence with a translation")
 
 
-def read_tags(path: str, sentence: NDArray[np.integer], position: NDArray[np.integer]) -> NDArray[np.object_]:
+def read_tags(
+    path: str, lengths: NDArray[np.integer], sentence: NDArray[np.integer], position: NDArray[np.integer]
+) -> NDArray[np.object_]:
     """Tags of some words from a file with a line for each sentence and a tag for each of its words.
 
     Parameters
     ----------
+    lengths
+        (sentence) words of each sentence of the text, studied or not: a tag too many would shift those behind it.
     sentence, position
         (token) numbers of the words' sentences and their places in them, from 0.
 
@@ -189,21 +194,30 @@ def read_tags(path: str, sentence: NDArray[np.integer], position: NDArray[np.int
     Raises
     ------
     InputError
-        The file lacks a sentence, or a line a word.
+        A line has not as many tags as its sentence has words, or the file not as many lines as the text.
     """
-    tags = [line.split() for _, line in _lines(path)]
     found = np.empty(len(sentence), object)
-    for at, (number, place) in enumerate(zip(sentence.tolist(), position.tolist(), strict=True)):
-        if number >= len(tags):
+    order = np.argsort(sentence, kind="stable")
+    stops = np.searchsorted(sentence[order], np.arange(len(lengths)), side="right")
+    number = start = 0
+    for number, line in _lines(path):
+        if number > len(lengths):
+            continue  # to the end, to say how many there are
+        tags = line.split()
+        if len(tags) != lengths[number - 1]:
             raise InputError(
-                f"{path}: has {len(tags)} lines, and the text a sentence {number + 1}: expected one for each"
+                f"{path}, line {number}: found {len(tags)} tags, expected {lengths[number - 1]}, one for each word of "
+                "the sentence on that line of the text; tag the text line by line as corpus.words cuts it into words, "
+                "without marks of begin or end"
             )
-        if place >= len(tags[number]):
-            raise InputError(
-                f"{path}, line {number + 1}: expected a tag for each word, at least {place + 1}, found "
-                f"{len(tags[number])}; tag the text as it was cut into words (corpus.words)"
-            )
-        found[at] = tags[number][place]
+        for at in order[start : stops[number - 1]].tolist():
+            found[at] = sys.intern(tags[position[at]])  # few tags have many words
+        start = stops[number - 1]
+    if number != len(lengths):
+        raise InputError(
+            f"{path}: found {number} lines, expected {len(lengths)}, one for each line of the text; tag the whole "
+            "text, line by line"
+        )
     return found
 
 

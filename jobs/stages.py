@@ -394,5 +394,6 @@ def _properties(context: Context, text: Text) -> Iterator[Stage]:
     layers = max(len(task.wanted.layers) for task in context.extractions.values())
     most = max([*text.selected_tokens.values(), *text.clustered_tokens.values()])
     cells = layers * study.concepts.ks[0] * (5 + len(study.properties.tags))
-    # words, tags and places of tokens, concepts of every layer, letters of the types of one concept
-    yield Stage("properties", keys, len(keys) * cells * 16, PROCESS + most * (3 * _TYPE + 8 * layers) + cells * 100)
+    # words, tags and places of tokens, their concepts by layer, letters of types of one concept, lengths of sentences
+    memory = PROCESS + most * (3 * _TYPE + 8 * layers) + cells * 100 + text.sentences * 32
+    yield Stage("properties", keys, len(keys) * cells * 16, memory)

@@ -27,6 +27,7 @@ from engine.links import link
 from engine.records import read_record, write_record
 from engine.results import SWEEPS
 from engine.selection import linked_tokens, long_sentences, mixed_tokens, write_clustered, write_selections
+from engine.text import sentence_offsets
 from jobs import models
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
@@ -359,7 +360,8 @@ def describe_properties(key: Key, context: Context) -> Outcome:
         words, layers = concepts.word.values, concepts.layer.values.tolist()
         labels = chosen_concepts(concepts, settings.concepts.ks[0])
     of = settings.properties.tags if settings.properties else {}
-    tags = {kind: read_tags(files[language], *where) for kind, files in of.items() if language in files}
+    lengths = np.diff(sentence_offsets(store.load(layout.corpus, CORPUS), language))
+    tags = {kind: read_tags(files[language], lengths, *where) for kind, files in of.items() if language in files}
     found = properties.describe(words, labels, layers, settings.concepts.ks[0], tags)
     store.save(layout.properties(*key.part), PROPERTIES_OF_PART, found, fingerprint=context.fingerprint(key))
     return {"concepts": int((found.types.values > 0).sum())}

@@ -174,8 +174,9 @@ class Properties(Section):
     """What the words of concepts share (Figure 9, Appendix B)."""
 
     tags: dict[Name, dict[Name, str]] = Field(default={})
-    """Tag files by kind, such as semantic, and language: a line for each sentence of its text with a tag for each word,
-    between spaces, of any tagger; `.gz` allowed. A relative path starts at the study file."""
+    """Tag files by kind, such as semantic, and language: a line for each line of its text with a tag for each of its
+    words, as corpus.words cuts them, between spaces, of any tagger; `.gz` allowed. A relative path starts at the study
+    file."""
 
     @field_validator("tags")
     @classmethod

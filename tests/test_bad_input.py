@@ -243,7 +243,21 @@ STUDY_FILE = [
     Case("no layer", setting("activations.layers", []), ("activations.layers", "at least 1")),
 ]  # fmt: skip
 
+
+def tags(before: str) -> Spoil:
+    """Give the English text a tag for each word, and this before each line of them."""
+
+    def spoil(study: SmallStudy, _: pytest.MonkeyPatch) -> None:
+        text = study.text("en").read_text().splitlines()
+        (study.folder / "en.tags").write_text("".join(f"{before}{' '.join('N' for _ in s.split())}\n" for s in text))
+        study.set("properties", {"tags": {"pos": {"en": "en.tags"}}})
+
+    return spoil
+
+
 TEXT = [
+    Case("tags with marks", tags("BOS "), ("en.tags, line 1: found 6 tags, expected 5", "without marks"),
+         repair=tags("")),
     Case("unequal", lines("de", lambda text: text[:-1]), ("en.txt: 30", "de.txt: 29", "equal numbers of lines"),
          repair=lines("de", lambda text: [*text, "ein kind hat obst"])),
     Case("not UTF-8", content("de.txt", b"ein hund\nein b\xe4r\n"), ("de.txt, line 2: byte 0xe4", "column 5", "iconv")),

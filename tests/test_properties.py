@@ -90,10 +90,24 @@ def test_rules__count_concepts() -> None:
 
 
 def test_tags__of_words_by_their_places(tmp_path: Path) -> None:
-    (tmp_path / "t").write_text("DET N\nN V N\n")
-    found = read_tags(str(tmp_path / "t"), np.array([1, 0, 1]), np.array([2, 0, 1]))
+    (tmp_path / "t").write_text("DET N\nN V N\nX\n")
+    found = read_tags(str(tmp_path / "t"), np.array([2, 3, 1]), np.array([1, 0, 1]), np.array([2, 0, 1]))
     assert found.tolist() == ["N", "DET", "V"]
-    with pytest.raises(InputError, match="line 1: expected a tag for each word, at least 3, found 2"):
-        read_tags(str(tmp_path / "t"), np.array([0]), np.array([2]))
-    with pytest.raises(InputError, match="has 2 lines, and the text a sentence 3"):
-        read_tags(str(tmp_path / "t"), np.array([2]), np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ("DET N\nN V\nX\n", r"t, line 2: found 2 tags, expected 3, one for each word of the sentence"),
+        ("BOS DET N\nBOS N V N\nBOS X\n", r"t, line 1: found 3 tags, expected 2, .*; tag the text line by line"),
+        ("DET N\nN V N\nX X\n", r"t, line 3: found 2 tags, expected 1"),  # a sentence without a word that is studied
+        ("DET N\n\nN V N\nX\n", r"t, line 2: found 0 tags, expected 3"),
+        ("DET N\nN V N\n", r"t: found 2 lines, expected 3, one for each line of the text; tag the whole text"),
+        ("DET N\nN V N\nX\nX\nX\n", r"t: found 5 lines, expected 3"),
+        ("", r"t: found 0 lines, expected 3"),
+    ],
+)
+def test_tags__of_another_text_are_refused(tmp_path: Path, tags: str, message: str) -> None:
+    (tmp_path / "t").write_text(tags)
+    with pytest.raises(InputError, match=message):
+        read_tags(str(tmp_path / "t"), np.array([2, 3, 1]), np.array([1, 0, 1]), np.array([2, 0, 1]))
