@@ -17,6 +17,7 @@ from engine import paths
 from schemas.errors import InputError
 
 _TAG = re.compile(r"O|[BI]-.+")
+_NO_TAG = re.compile(r"O|_|.*_UNK")  # of taggers of entities, of CoNLL-U, and of ConceptX
 _SEGMENT_TAG = re.compile(r"<(/?)seg\b[^<>]*(>?)", re.IGNORECASE)
 _LANGUAGE = re.compile(r"^[a-z]{2,3}:(?=.)")  # PAN-X writes en:word
 _HEADER = ["sentence", "label"]
@@ -189,7 +190,7 @@ def read_tags(
 
     Returns
     -------
-    (token) tags.
+    (token) tags; empty where the file says that a word has none: `O`, `_`, or what ends in `_UNK`.
 
     Raises
     ------
@@ -211,7 +212,8 @@ def read_tags(
                 "without marks of begin or end"
             )
         for at in order[start : stops[number - 1]].tolist():
-            found[at] = sys.intern(tags[position[at]])  # few tags have many words
+            tag = tags[position[at]]
+            found[at] = "" if _NO_TAG.fullmatch(tag) else sys.intern(tag)  # few tags have many words
         start = stops[number - 1]
     if number != len(lengths):
         raise InputError(

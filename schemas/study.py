@@ -175,8 +175,8 @@ class Properties(Section):
 
     tags: dict[Name, dict[Name, str]] = Field(default={})
     """Tag files by kind, such as semantic, and language: a line for each line of its text with a tag for each of its
-    words, as corpus.words cuts them, between spaces, of any tagger; `.gz` allowed. A relative path starts at the study
-    file."""
+    words, as corpus.words cuts them, between spaces, of any tagger; `.gz` allowed. `O`, `_` and what ends in `_UNK`
+    say that a word has no tag: it counts as a word that shares none. A relative path starts at the study file."""
 
     @field_validator("tags")
     @classmethod

@@ -95,6 +95,18 @@ def test_tags__of_words_by_their_places(tmp_path: Path) -> None:
     assert found.tolist() == ["N", "DET", "V"]
 
 
+def test_tags__of_words_that_have_none(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("O _ SEM_UNK NO_UNK PER O O OBJ X_UNKNOWN __ O\n")
+    places = np.arange(11)
+    found = read_tags(str(tmp_path / "t"), np.array([11]), np.zeros(11, int), places)
+    assert found.tolist() == ["", "", "", "", "PER", "", "", "OBJ", "X_UNKNOWN", "__", ""]
+    words = np.array([f"w{place}" for place in places], object)
+    part = describe(words, np.array([[0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2]]), [0], 3, {"semantic": found})
+    assert part.share.sel(property="semantic")[0].values.tolist() == [0, 0.5, 0.2]
+    assert part.label.sel(property="semantic")[0].values.tolist() == ["", "PER", "OBJ"]
+    assert score(part)["concepts"][0, part.property.values.tolist().index("semantic"), 0] == 0
+
+
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
