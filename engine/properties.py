@@ -1,7 +1,7 @@
 """What the words of a concept share: beginnings, endings, letters, casing (lexical), or tags (Figure 9, Appendix B)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -228,6 +228,17 @@ def score(part: xr.Dataset) -> dict[str, NDArray[np.float64]]:
         found.append(np.concatenate(groups, -1).sum(1).astype(float))
         considered.append(np.broadcast_to(counted.sum(1, dtype=float)[:, None], found[-1].shape))
     return {"concepts": np.stack(found, -1), "considered": np.stack(considered, -1)}
+
+
+def kinds_of_tags(names: Iterable[str]) -> list[str]:
+    """Which of the properties of a PROPERTIES dataset are kinds of tags, in their order.
+
+    Examples
+    --------
+    >>> kinds_of_tags(["suffix", "casing", "pos", "semantic", "lexical", "tagged"])
+    ['pos', 'semantic']
+    """
+    return [name for name in names if name not in (*LEXICAL, "lexical", "tagged")]
 
 
 def tabulate(parts: Sequence[tuple[Mapping[str, str], xr.Dataset]]) -> xr.Dataset:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from engine.properties import kinds_of_tags
 from jobs.judging import AGREES, DIFFERS, OPEN, SHOWN, Case, Claim, Curve, Part, judged, most, read_curves, try_each
 from jobs.selections import languages_of
 from schemas.metrics import Metrics
@@ -306,9 +307,8 @@ def _lexical_falls(results: xr.DataTree, study: Study) -> Claim:
 
 def _kinds(results: xr.DataTree) -> list[str]:
     """Kinds of tags that the claim rests on: semantic, or all where none is called so."""
-    forms = {"suffix", "prefix", "ngram", "casing", "lexical", "tagged"}
-    names = [str(name) for name in results["properties"].to_dataset().property.values]
-    return ["semantic"] if "semantic" in names else [name for name in names if name not in forms]
+    kinds = kinds_of_tags(map(str, results["properties"].to_dataset().property.values))
+    return ["semantic"] if "semantic" in kinds else kinds
 
 
 def _shifts(halves: NDArray[np.float64]) -> tuple[bool, str]:

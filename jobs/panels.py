@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from engine.properties import LEXICAL, kinds_of_tags
 from jobs.figures import COLOURS, COLUMN_WIDTH, LINE_STYLES, MARKERS, PAGE_WIDTH, STYLE
 from schemas.study import Study
 
@@ -26,9 +27,6 @@ THRESHOLDS = {
 
 NUMBERS = {"calign_by_k": ("k", "concepts (K)"), "colap_by_k": ("k", "concepts (K)")}
 """Sweeps over the number of concepts (footnote 4)."""
-
-_PROPERTIES = ("suffix", "prefix", "ngram", "casing", "tagged")
-"""What the concepts share that are drawn, in this order."""
 
 _MOST_COLUMNS = 4
 
@@ -160,11 +158,11 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: 
 def properties_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str) -> Figure:
     """Draw the number of lexical and semantic concepts of a checkpoint by layer (Figure 9).
 
-    A panel for each selection of one language; colours and markers are properties, line styles states. The rule is
-    ConceptX's: more than 90 % of a concept's tokens.
+    A panel for each selection of one language; colours and markers are properties, of which every kind of tag is one,
+    line styles states. The rule is ConceptX's: more than 90 % of a concept's tokens.
     """
     found = results["properties"].to_dataset().sel(rule="conceptx", stack=stack, checkpoint=checkpoint)
-    names = [name for name in _PROPERTIES if name in found.property.values]
+    names = [*LEXICAL, *kinds_of_tags(map(str, found.property.values))]
     selections = found.selection.values.tolist()
     columns = min(_MOST_COLUMNS, len(selections))
     rows = -(-len(selections) // columns)
@@ -177,7 +175,9 @@ def properties_figure(results: xr.DataTree, study: Study, checkpoint: str, stack
         for number, (at, selection) in enumerate(zip(grid.flat, selections, strict=False)):
             state = study.fine_tuning(checkpoint, selection.partition("@")[0])
             style = states[state] = LINE_STYLES[state]
-            for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False):
+            for index, name in enumerate(names):
+                colour = COLOURS[index % len(COLOURS)]
+                marker = MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]  # another where the colour comes again
                 line = found.concepts.sel(selection=selection, property=name)
                 at.plot(
                     line.layer.values, line.values, color=colour, linestyle=style, linewidth=1.2, marker=marker,

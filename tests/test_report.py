@@ -148,10 +148,26 @@ def test_properties__show_counts_by_layer(reported: SmallStudy) -> None:
         for line in axes.lines:
             of = found.sel(selection=selection, property=str(line.get_label()))
             np.testing.assert_array_equal(line.get_ydata(), of.values)
-    assert {line.get_label() for line in figure.axes[0].lines} == {"suffix", "prefix", "ngram", "casing", "tagged"}
+    assert [line.get_label() for line in figure.axes[0].lines] == ["suffix", "prefix", "ngram", "casing", "pos"]
     marks = [line.get_marker() for line in figure.axes[0].lines]
     assert len({*marks}) == len(marks)  # told apart without colour
     assert figure.get_figwidth() <= 6.9
+
+
+def test_properties__show_each_kind_of_tag(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    tree = results.load(layout.results)
+    found = tree["properties"].to_dataset()
+    kinds = [f"kind{number}" for number in range(6)]
+    added = [found.sel(property=["pos"]).assign_coords(property=[kind]) * 0 + at for at, kind in enumerate(kinds)]
+    tree["properties"] = xr.DataTree(xr.concat([found, *added], "property"))
+    axes = properties_figure(tree, study, "ner", "encoder").axes[0]
+    assert axes.get_title() == "en"
+    lines = {str(line.get_label()): line for line in axes.lines}
+    assert [*lines] == ["suffix", "prefix", "ngram", "casing", "pos", *kinds]
+    for at, kind in enumerate(kinds):
+        assert {*lines[kind].get_ydata()} == {at}
+    assert len({(line.get_color(), line.get_marker()) for line in lines.values()}) == len(lines)
 
 
 def test_overview__shows_a_concept_of_most_languages(reported: SmallStudy) -> None:
