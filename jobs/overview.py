@@ -47,12 +47,23 @@ class Map:
     """(concept)."""
 
 
+def checkpoint_of(study: Study, *languages: str) -> str:
+    """The checkpoint that stands for some languages: the last tuned on all of them, or the last tuned, or the last."""
+    fine = [name for name in study.checkpoints if study.fine_tuning(name, *languages) == "fine-tuned"]
+    tuned = [name for name, checkpoint in study.checkpoints.items() if checkpoint.tuned_on]
+    return (fine or tuned or [*study.checkpoints])[-1]
+
+
 def before_and_after(study: Study) -> list[str]:
-    """A checkpoint that was not tuned, and the last that was; one alone where there is no other."""
+    """A checkpoint that was not tuned, and the one shown of the mixed text; one alone where there is no other."""
     given = study.checkpoints
     plain = [name for name, checkpoint in given.items() if not checkpoint.tuned_on and not checkpoint.untrained]
-    tuned = [name for name, checkpoint in given.items() if checkpoint.tuned_on]
-    return list(dict.fromkeys(((plain or [*given])[0], (tuned or [*given])[-1])))
+    return list(dict.fromkeys(((plain or [*given])[0], checkpoint_of(study, *_most_languages(study)))))
+
+
+def _most_languages(study: Study) -> tuple[str, ...]:
+    """The languages of the mixed text that has most of them, the first of such."""
+    return max(study.language_sets, key=len)
 
 
 def overview_figure(
@@ -74,7 +85,7 @@ def overview_figure(
     last = checkpoints[-1]
     common = held.sel(checkpoint=list(checkpoints)).all("checkpoint").values
     layer, clouds = shared_concept(of_stack.sel(checkpoint=last).isel(layer=common), study, layout, last, stack)
-    group = max(("+".join(languages) for languages in study.language_sets), key=lambda name: name.count("+"))
+    group = "+".join(_most_languages(study))
     return drawn([*clouds], [space(study, layout, name, stack, group, layer) for name in checkpoints])
 
 

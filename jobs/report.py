@@ -25,7 +25,7 @@ from jobs.explore import write_explorer
 from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label_files import Concept
 from jobs.layout import Layout
-from jobs.overview import before_and_after, overview_figure
+from jobs.overview import before_and_after, checkpoint_of, overview_figure
 from jobs.panels import NUMBERS, properties_figure, studied_layers, sweep_figure, uncertainty_figure
 from jobs.progress import err, out, print_json
 from jobs.selections import concepts_name, selections
@@ -152,19 +152,20 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
         caption = f"CALIGN of {name} beside what was not tuned, for every pair (Figures 4, 21 to 23)"
         yield f"calign-{name}", caption, partial(calign_figure, part, study)
     compared = before_and_after(study)
-    checkpoint = compared[-1]
     for number, stack in enumerate(study.activations.stacks):
         of, behind = (f", {stack}", f"-{stack}") if number else ("", "")
-        caption = f"A concept of {checkpoint}{of} and those it is aligned to, above mixed text (Figure 1)"
+        caption = f"A concept of {compared[-1]}{of} and those it is aligned to, above mixed text (Figure 1)"
         yield f"overview{behind}", caption, partial(overview_figure, calign.calign, study, layout, compared, stack)
         for pair in study.pairs:
-            caption = f"Thresholds, {checkpoint}{of}, {' → '.join(pair)} (Figure 30)"
+            checkpoint = checkpoint_of(study, *pair)
+            of_pair = f"{_with_state(study, checkpoint, pair)}{of}, {' → '.join(pair)}"
+            caption = f"Thresholds, {of_pair} (Figure 30)"
             if "uncertainty" in tree and (layers := studied_layers(calign.calign, checkpoint, stack, pair)):
                 caption += f"; band: 95 % interval of the highest layer, {layers[-1]}; grey: what its null reaches"
             drawn = partial(sweep_figure, tree, study, checkpoint, stack, pair)
             yield f"sweeps-{'-'.join(pair)}{behind}", caption, drawn
             if len(study.concepts.ks) > 1:
-                caption = f"Numbers of concepts, {checkpoint}{of}, {' → '.join(pair)} (footnote 4)"
+                caption = f"Numbers of concepts, {of_pair} (footnote 4)"
                 yield f"k-{'-'.join(pair)}{behind}", caption, partial(drawn, NUMBERS)
         for measure in ("calign", "colap") if "uncertainty" in tree else ():
             caption = f"{measure.upper()}{of} with 95 % intervals; grey: what nulls reach"
@@ -172,15 +173,19 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
         for name in study.checkpoints if "properties" in tree else ():
             caption = f"Lexical and semantic concepts of {name}{of} by layer (Figure 9)"
             yield f"properties-{name}{behind}", caption, partial(properties_figure, tree, study, name, stack)
-        yield from _clouds(calign.calign, study, layout, checkpoint, stack, behind)
+        yield from _clouds(calign.calign, study, layout, stack, behind)
 
 
-def _clouds(
-    scores: xr.DataArray, study: Study, layout: Layout, checkpoint: str, stack: str, behind: str
-) -> Iterator[Drawn]:
+def _with_state(study: Study, checkpoint: str, languages: Sequence[str]) -> str:
+    """Name of a checkpoint, and whether it was tuned on some languages."""
+    return f"{checkpoint} ({study.fine_tuning(checkpoint, *languages)})"
+
+
+def _clouds(scores: xr.DataArray, study: Study, layout: Layout, stack: str, behind: str) -> Iterator[Drawn]:
     """Aligned pairs of the lowest and highest layer (Figures 3, 14 to 20), and overlapping concepts (6, 26 to 29)."""
     labels = label_files.read(layout)
     for source, target in study.pairs:
+        checkpoint = checkpoint_of(study, source, target)
         layers = studied_layers(scores, checkpoint, stack, (source, target))
         for layer in dict.fromkeys((*layers[:1], *layers[-1:])):
             clouds = []
@@ -194,19 +199,17 @@ def _clouds(
                     clouds.append(Cloud.ranked(title, words, language))
             if clouds:
                 name = f"clouds-aligned-{source}-{target}-{layer}{behind}"
-                caption = (
-                    f"Aligned concepts of layer {layer} of {checkpoint}, {source} → {target} (Figures 3, 14 to 20)"
-                )
-                yield name, caption, partial(cloud_figure, clouds, f"aligned, layer {layer}")
-    for group in map("+".join, study.language_sets):
+                of_layer = f"layer {layer} of {_with_state(study, checkpoint, (source, target))}"
+                caption = f"Aligned concepts of {of_layer}, {source} → {target} (Figures 3, 14 to 20)"
+                yield name, caption, partial(cloud_figure, clouds, f"aligned, {of_layer}")
+    for languages in study.language_sets:
+        group, checkpoint = "+".join(languages), checkpoint_of(study, *languages)
         layer, clouds = _overlapping(study, layout, checkpoint, stack, group)
         if clouds:
-            caption = f"Overlapping concepts of layer {layer} of {checkpoint}, {group} (Figures 6, 26 to 29)"
-            yield (
-                f"clouds-overlapping-{group}{behind}",
-                caption,
-                partial(cloud_figure, clouds, f"overlapping, layer {layer}"),
-            )
+            of_layer = f"layer {layer} of {_with_state(study, checkpoint, languages)}"
+            caption = f"Overlapping concepts of {of_layer}, {group} (Figures 6, 26 to 29)"
+            drawn = partial(cloud_figure, clouds, f"overlapping, {of_layer}")
+            yield f"clouds-overlapping-{group}{behind}", caption, drawn
 
 
 def _overlapping(study: Study, layout: Layout, checkpoint: str, stack: str, group: str) -> tuple[int, list[Cloud]]:

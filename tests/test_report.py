@@ -18,6 +18,7 @@ from jobs import overview
 from jobs.clouds import Cloud, cloud_figure, families, letters, without_font
 from jobs.files import load_study
 from jobs.panels import NUMBERS, properties_figure, sweep_figure
+from jobs.report import figures
 from jobs.show import aligned_pairs
 from jobs.tables import Table, data_table, score_tables
 from schemas.downstream import Downstream
@@ -73,8 +74,10 @@ def test_report__writes_all_that_the_study_allows(reported: SmallStudy) -> None:
     assert any(name.startswith("clouds-aligned-de-en-") for name in names)
     assert any(name.startswith("clouds-overlapping-") for name in names)
     tree = results.load(str(reported.directory / "results.zarr"))
-    shares = tree["colap"].to_dataset().colap.sel(checkpoint="other", stack="encoder", layer=2)
-    assert {f"clouds-overlapping-{name}.png" for name in shares.language_set.values[shares.values > 0]} <= names
+    shares = tree["colap"].to_dataset().colap.sel(stack="encoder", layer=2)
+    for group, checkpoint in (("de+en", "ner"), ("fr+en", "other")):
+        overlapping = float(shares.sel(language_set=group, checkpoint=checkpoint)) > 0
+        assert (f"clouds-overlapping-{group}.png" in names) == overlapping
     page = (folder / "report.md").read_text()
     assert page.count("![") * 2 == sum(name.endswith((".png", ".pdf")) for name in names)
     assert page.count("**agrees**") + page.count("**does not agree**") + page.count("**cannot be told**") == 12
@@ -203,9 +206,40 @@ def test_overview__rings_what_overlaps(reported: SmallStudy) -> None:
     assert ringed.tolist() == drawn.overlapping[order].tolist()
 
 
-def test_overview__compares_what_was_not_tuned_with_what_was_tuned_last(reported: SmallStudy) -> None:
+def test_figures_of_a_pair__are_of_what_was_tuned_on_it(reported: SmallStudy) -> None:
     study, layout = load_study(str(reported.file))
-    assert overview.before_and_after(study) == ["base", "other"]
+    drawn = {name: (caption, draw) for name, caption, draw in figures(results.load(layout.results), study, layout)}
+    kinds = "sweeps", "k", "clouds-aligned", "clouds-overlapping"
+    for group, state in (("de-en", "ner (fine-tuned)"), ("fr-en", "other (fine-tuned)")):
+        captions = {
+            name: caption
+            for name, (caption, _) in drawn.items()
+            if name.startswith(kinds) and group in name.replace("+", "-")
+        }
+        assert [caption for caption in captions.values() if state not in caption] == []
+        clouds = [drawn[name][1]() for name in captions if name.startswith("clouds-aligned")]
+        assert clouds
+        for figure in clouds:
+            assert [title.get_text().partition(" of ")[2] for title in figure.texts] == [state]
+        legend = drawn[f"sweeps-{group}"][1]().legends[0]
+        assert legend.get_title().get_text().startswith(f"layer of {state.split()[0]} encoder")
+    given = study.checkpoints
+    for checkpoints, languages, expected in (
+        (["base", "ner", "other"], ("en", "de"), "ner"),
+        (["base", "ner", "other"], ("de", "fr", "en"), "other"),  # tuned on all three is none
+        (["ner", "base"], ("fr", "en"), "ner"),
+        (["base"], ("fr", "en"), "base"),
+    ):
+        some = study.model_copy(update={"checkpoints": {name: given[name] for name in checkpoints}})
+        assert overview.checkpoint_of(some, *languages) == expected
+
+
+def test_overview__compares_what_was_not_tuned_with_what_was_tuned_on_its_text(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    assert study.language_sets[0] == ("de", "en")
+    assert overview.before_and_after(study) == ["base", "ner"]
+    other = study.model_copy(update={"language_sets": (("fr", "en"), ("de", "en"))})
+    assert overview.before_and_after(other) == ["base", "other"]
     given = study.checkpoints
     random = given["base"].model_copy(update={"untrained": True})
     for order, expected in (
