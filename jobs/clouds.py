@@ -1,5 +1,6 @@
 """Clouds of the words of concepts: single ones, aligned pairs, and those that mix languages (Figures 3, 6, 10, 14)."""
 
+import bisect
 import functools
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,10 @@ _LEAST = 5.0
 
 _WORDS = 40
 """Words of a cloud at most."""
+
+
+_ROOM = 0.97
+"""Part of a panel's width that its title may have: letters are a little wider at some resolutions than as measured."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
             handles = [matplotlib.lines.Line2D([], [], color=c, linewidth=3, label=n) for n, c in colours.items()]
             figure.legend(handles=handles, ncols=len(handles), loc="lower center", frameon=False, borderaxespad=0)
         if title:
-            figure.suptitle(title, fontsize=8, y=1 - 0.04 / height, va="top")
+            _write(figure.suptitle("", fontsize=8, y=1 - 0.04 / height, va="top"), title, _ROOM * figure.bbox.width)
     return figure
 
 
@@ -87,11 +92,27 @@ def cloud_style(clouds: Sequence[Cloud]) -> dict[str, Any]:
 
 
 def frame(axes: Axes, title: str) -> None:
-    """A thin frame without ticks, and a title above it."""
+    """A thin frame without ticks, and above it a title that is cut to its width.
+
+    The figure has a canvas that measures words.
+    """
     axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
     for spine in axes.spines.values():
         spine.set(visible=True, color="0.8")
-    axes.set_title(title.replace("$", r"\$"), fontsize=7)
+    _write(axes.set_title("", fontsize=7), title, _ROOM * axes.get_window_extent().width)
+
+
+def _write(text: Text, words: str, room: float) -> None:
+    """Give a text these words; where they are wider than the room (pixels), as many letters as fit and an ellipsis."""
+
+    def width(kept: int) -> float:
+        shown = words if kept == len(words) else f"{words[:kept].rstrip()}…"
+        text.set_text(shown.replace("$", r"\$"))
+        return text.get_window_extent().width
+
+    if width(len(words)) > room:
+        fit = bisect.bisect_right(range(1, len(words)), room, key=width)  # of 1, 2, ... letters
+        width(fit)
 
 
 def fill(axes: Axes, cloud: Cloud, colours: Mapping[str, str]) -> None:

@@ -382,6 +382,26 @@ def test_clouds__titles_lie_apart_and_words_can_be_read(count: int) -> None:
         assert all(box.x0 <= one.x0 and one.x1 <= box.x1 and box.y0 <= one.y0 + 1 for one in extents)
 
 
+def test_titles__are_cut_to_the_width_of_their_panel() -> None:
+    words = {"cat": 2, "dog": 1}
+    long = "occupations that end in -er, names of trades and of those who sell $5 of what they make"
+    clouds = [Cloud(title, words, dict.fromkeys(words, "en")) for title in (f"en: {long}", "en: 2 types", long * 9, "")]
+    for figure in (cloud_figure(clouds, long * 3), overview.drawn([*clouds, clouds[0]], [])):
+        FigureCanvasAgg(figure).draw()
+        for axes, cloud in zip(figure.axes, clouds, strict=False):
+            box, extent = axes.get_window_extent(), axes.title.get_window_extent()
+            assert extent.width <= box.width
+            found = axes.title.get_text().replace(r"\$", "$")
+            assert found == cloud.title or (found.endswith("…") and cloud.title.startswith(found[:-1]))
+            assert cloud.title.startswith("en: 2") == (found == "en: 2 types")
+            if found != cloud.title:  # as many letters as fit
+                axes.title.set_text(cloud.title[: len(found) + 2].replace("$", r"\$") + "…")
+                assert axes.title.get_window_extent().width > 0.97 * box.width
+        for title in figure.texts:
+            assert title.get_text().endswith("…")
+            assert 0.9 * figure.bbox.width < title.get_window_extent().width <= figure.bbox.width
+
+
 def test_clouds__letters_without_a_font_are_named(
     reported: SmallStudy, terminal: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:
