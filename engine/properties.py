@@ -241,6 +241,23 @@ def kinds_of_tags(names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in (*LEXICAL, "lexical", "tagged")]
 
 
+def forms_shared(part: xr.Dataset) -> dict[int, str]:
+    """Ending, beginning or letters that a concept's words share by ConceptX's rule, by concept: -ing, un- or -olog-.
+
+    Parameters
+    ----------
+    part
+        PROPERTIES_OF_PART dataset of one layer (concept, property).
+    """
+    least, _ = RULES["conceptx"]
+    found: dict[int, str] = {}
+    for name, form in (("ngram", "-{}-"), ("prefix", "{}-"), ("suffix", "-{}")):  # of several the last
+        of = part.sel(property=name)
+        labels = of.label.values.tolist()
+        found |= {concept: form.format(labels[concept]) for concept in np.flatnonzero(of.share.values > least).tolist()}
+    return found
+
+
 def tabulate(parts: Sequence[tuple[Mapping[str, str], xr.Dataset]]) -> xr.Dataset:
     """Concepts with each property, along their labels.
 

@@ -10,11 +10,12 @@ from functools import cache
 import numpy as np
 
 from engine import paths, store
+from engine.properties import forms_shared
 from jobs.layout import Layout
-from jobs.selections import selections
+from jobs.selections import languages_of, selections
 from schemas.concepts import CONCEPTS
 from schemas.errors import InputError
-from schemas.results import LABELS
+from schemas.results import LABELS, PROPERTIES_OF_PART
 from schemas.study import Study
 
 
@@ -75,6 +76,17 @@ def called(labels: Iterable[Label], checkpoint: str, stack: str, selection: str,
     """Labels of the concepts of a layer, by number."""
     where = checkpoint, stack, selection, layer
     return {one.concept: one.label for one in labels if (*_place(one), one.layer) == where}
+
+
+def titles(
+    study: Study, layout: Layout, labels: Iterable[Label], checkpoint: str, stack: str, selection: str, layer: int
+) -> dict[int, str]:
+    """What stands above concepts of a layer, by number: their labels, or what their words share by form, as -ing."""
+    shared: dict[int, str] = {}
+    if study.properties is not None and len(languages_of(selection)) == 1:
+        part = store.read(layout.properties(checkpoint, stack, selection), PROPERTIES_OF_PART)
+        shared = forms_shared(part.sel(layer=layer))
+    return shared | called(labels, checkpoint, stack, selection, layer)
 
 
 def made_of(layout: Layout, checkpoint: str, stack: str, selection: str) -> str:

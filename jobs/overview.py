@@ -137,8 +137,8 @@ def shared_concept(
         with store.undamaged(path):
             of_layer = chosen_concepts(concepts, k)[concepts.layer.values.tolist().index(layer)]
             words = by_count(concepts.word.values[of_layer == concept])
-        called = label_files.called(known, checkpoint, stack, name, layer).get(concept, f"{len(words)} types")
-        clouds.append(Cloud.ranked(f"{language}: {called}", words, language))
+        titles = label_files.titles(study, layout, known, checkpoint, stack, name, layer)
+        clouds.append(Cloud.ranked(f"{language}: {titles.get(concept, f'{len(words)} types')}", words, language))
     return layer, clouds
 
 

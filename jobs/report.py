@@ -194,7 +194,8 @@ def _clouds(scores: xr.DataArray, study: Study, layout: Layout, stack: str, behi
                     target, source, pair.target_words, pair.target_concept
                 )  # fmt: skip
                 for language, other, words, concept in of:
-                    named = label_files.called(labels, checkpoint, stack, concepts_name(study, language, other), layer)
+                    selection = concepts_name(study, language, other)
+                    named = label_files.titles(study, layout, labels, checkpoint, stack, selection, layer)
                     title = f"{language}: {named.get(concept, f'{len(words)} types')}"
                     clouds.append(Cloud.ranked(title, words, language))
             if clouds:
@@ -224,7 +225,7 @@ def _overlapping(study: Study, layout: Layout, checkpoint: str, stack: str, grou
 
 
 def _cloud(study: Study, layout: Layout, concept: Concept) -> Cloud:
-    """The words of a concept, with their languages, and its label where it has one."""
+    """The words of a concept, with their languages, and its label, or what they share, where there is one."""
     path = layout.concepts(concept.checkpoint, concept.stack, concept.selection)
     concepts = store.load(path, CONCEPTS)
     layers = [int(layer) for layer in concepts.layer.values]
@@ -238,7 +239,7 @@ def _cloud(study: Study, layout: Layout, concept: Concept) -> Cloud:
     shares = Counter(names[language] for language in languages)
     title = ", ".join(f"{name} {count / len(rows):.0%}" for name, count in shares.most_common())
     of = concept.checkpoint, concept.stack, concept.selection, concept.layer
-    called = label_files.called(label_files.read(layout), *of)
+    called = label_files.titles(study, layout, label_files.read(layout), *of)
     if concept.concept in called:
         title = f"{called[concept.concept]} ({title})"
     return Cloud(title, Counter(words), {word: names[of] for word, of in zip(words, languages, strict=True)})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.labelled import read_tags
-from engine.properties import describe, score, tabulate
+from engine.properties import describe, forms_shared, score, tabulate
 from schemas.errors import InputError
 
 
@@ -68,6 +68,13 @@ def test_a_word_alone__shares_nothing_with_itself() -> None:
     assert (str(of_two["suffix"].label.values), str(of_two["ngram"].label.values)) == ("alks", "alks")
     assert float(of_two["prefix"].share) == 0
     assert found.share.sel(property="casing")[0].values.tolist() == pytest.approx([1, 7 / 9, 1])
+
+
+def test_forms_shared__by_more_than_nine_of_ten() -> None:
+    words = ["walking", "talking", "unread", "unmade", "biology", "zoologist", "oncologic", "cat"]
+    words += [f"{letter}{letter}ness" for letter in "bcdfghjkl"] + ["Oslo"]  # nine of ten are not more
+    part = describe(np.array(words, object), np.array([[0, 0, 1, 1, 2, 2, 2, 4] + [5] * 10]), [7], 6)
+    assert forms_shared(part.sel(layer=7)) == {0: "-alking", 1: "un-", 2: "-olog-"}
 
 
 def test_rules__count_concepts() -> None:

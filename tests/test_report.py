@@ -13,8 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from engine import results
-from jobs import overview
+from engine import results, store
+from engine.properties import forms_shared
+from jobs import label_files, overview
 from jobs.clouds import Cloud, cloud_figure, families, letters, without_font
 from jobs.files import load_study
 from jobs.panels import NUMBERS, properties_figure, sweep_figure
@@ -22,6 +23,7 @@ from jobs.report import figures
 from jobs.show import aligned_pairs
 from jobs.tables import Table, data_table, score_tables
 from schemas.downstream import Downstream
+from schemas.results import PROPERTIES_OF_PART
 from tests import small_tasks
 from tests.small_study import SmallStudy, Terminal, call
 
@@ -380,6 +382,16 @@ def test_clouds__titles_lie_apart_and_words_can_be_read(count: int) -> None:
         box = axes.get_window_extent()
         extents = [text.get_window_extent() for text in axes.texts]
         assert all(box.x0 <= one.x0 and one.x1 <= box.x1 and box.y0 <= one.y0 + 1 for one in extents)
+
+
+def test_titles__are_labels_or_what_words_share(reported: SmallStudy) -> None:
+    study, layout = load_study(str(reported.file))
+    shared = forms_shared(store.read(layout.properties("ner", "encoder", "en"), PROPERTIES_OF_PART).sel(layer=2))
+    where = "ner", "encoder", "en", 2
+    label = label_files.Label(*where, 1, "animals", "me", "2026-01-01", "", "")
+    assert label_files.titles(study, layout, [label], *where) == shared | {1: "animals"}
+    mixed = label_files.titles(study, layout, [label], "ner", "encoder", "de+en", 2)
+    assert mixed == label_files.titles(study.model_copy(update={"properties": None}), layout, [], *where) == {}
 
 
 def test_titles__are_cut_to_the_width_of_their_panel() -> None:
