@@ -180,7 +180,8 @@ def _gather(path: str, folder: str, rows: list[Row]) -> None:
         stored = store.read(path, LEDGER) if store.attributes(path) is not None else None
         with paths.replaced(path) as part:
             store.save(part, LEDGER, _joined(stored, rows))
-    if files:
+    system, place = paths.filesystem(folder)
+    if system.isdir(place):  # also where it holds only what a killed writer left
         paths.remove(folder)
 
 

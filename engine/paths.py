@@ -124,8 +124,13 @@ def write_bytes(path: str, content: bytes) -> None:
         system.makedirs(system._parent(place), exist_ok=True)
         if isinstance(system, LocalFileSystem):
             part = f"{place}.{uuid.uuid4().hex}.partial"  # of this writer alone
-            system.pipe_file(part, content)
-            system.mv(part, place)
+            try:
+                system.pipe_file(part, content)
+                system.mv(part, place)
+            except BaseException:  # a full disk, too, keeps an empty file
+                with contextlib.suppress(OSError):
+                    system.rm_file(part)
+                raise
         else:  # object stores put whole objects
             system.pipe_file(place, content)
 

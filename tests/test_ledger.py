@@ -137,6 +137,18 @@ def test_ledger__what_cannot_be_written_is_written_later(
     assert gathered(tmp_path, book).key.values.tolist() == ["corpus", "links/de/en"]
 
 
+def test_ledger__what_a_killed_writer_left_of_a_journal_goes_with_it(tmp_path: Path) -> None:
+    left = tmp_path / "journal" / "run" / "000000.json.abc.partial"
+    left.parent.mkdir(parents=True)
+    left.write_text("")
+    with (
+        SerialWorkers(1, 2**30) as workers,
+        ledger.kept(str(tmp_path / "ledger.zarr"), str(tmp_path / "journal"), workers, lambda *_: {}, lambda: None),
+    ):
+        pass
+    assert not left.parent.parent.exists()
+
+
 def test_ledger__that_cannot_be_kept_stops_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file lies where the dataset belongs: every write fails."""
     (tmp_path / "ledger.zarr").write_text("not a dataset")

@@ -165,6 +165,19 @@ def test_write_text__leaves_no_part(tmp_path: Path) -> None:
     assert [(p.name, p.read_text()) for p in (tmp_path / "deep").iterdir()] == [("a.json", "two")]
 
 
+def test_write_bytes__leaves_nothing_of_a_file_for_which_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, path: str, value: bytes) -> None:
+        Path(path).touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.pipe_file", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        paths.write_bytes(str(tmp_path / "a.json"), b"content")
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_sweep_partial_files__removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     (tmp_path / "a" / "c").mkdir(parents=True)
     (tmp_path / "a" / "c" / "0.1234.partial").write_text("half")
