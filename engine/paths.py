@@ -127,7 +127,7 @@ def write_bytes(path: str, content: bytes) -> None:
             try:
                 system.pipe_file(part, content)
                 system.mv(part, place)
-            except BaseException:  # a full disk, too, keeps an empty file
+            except OSError:  # a full disk keeps an empty file
                 with contextlib.suppress(OSError):
                     system.rm_file(part)
                 raise
