@@ -5,7 +5,7 @@ import html
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
@@ -18,6 +18,9 @@ from schemas.errors import InputError
 
 _TAG = re.compile(r"O|[BI]-.+")
 _NO_TAG = re.compile(r"O|_|.*_UNK")  # of taggers of entities, of CoNLL-U, and of ConceptX
+SEVERAL = "|||"
+"""Stands between several tags of one word, as in ConceptX's labels."""
+
 _SEGMENT_TAG = re.compile(r"<(/?)seg\b[^<>]*(>?)", re.IGNORECASE)
 _LANGUAGE = re.compile(r"^[a-z]{2,3}:(?=.)")  # PAN-X writes en:word
 _HEADER = ["sentence", "label"]
@@ -72,14 +75,24 @@ def read(kind: str, parts: Mapping[str, Sequence[str]]) -> dict[str, Examples]:
     return {part: readers[kind](*files) for part, files in parts.items()}
 
 
-def check(kind: str, parts: Mapping[str, Sequence[str]]) -> None:
-    """Read the files of a task as `read` does, with its parameters and errors, and keep nothing of them."""
-    readers: dict[str, Callable[..., Iterator[Any]]] = {
-        "tagging": _tagged, "classification": _classified, "translation": _translated,
-    }  # fmt: skip
-    for files in parts.values():
-        for _ in readers[kind](*files):
-            pass
+def check(kind: str, parts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Read the files of a task as `read` does, with its parameters and errors, and keep nothing of them but labels.
+
+    Returns
+    -------
+    File and line at which each label, or tag, comes first; nothing of translations.
+    """
+    if kind == "translation":
+        for files in parts.values():
+            for _ in _translated(*files):
+                pass
+        return {}
+    found: dict[str, str] = {}
+    for (file,) in parts.values():
+        for line, _, answer in (_tagged if kind == "tagging" else _classified)(file):
+            for at, label in enumerate([answer] if isinstance(answer, str) else answer):
+                found.setdefault(label, f"{file}, line {line + at}")
+    return found
 
 
 def read_tagged(path: str) -> Examples:
@@ -190,7 +203,8 @@ def read_tags(
 
     Returns
     -------
-    (token) tags; empty where the file says that a word has none: `O`, `_`, or what ends in `_UNK`.
+    (token) tags; of several of a word, all, with SEVERAL between them. Empty where the file says that a word has none:
+    `O`, `_`, or what ends in `_UNK`.
 
     Raises
     ------
@@ -200,27 +214,42 @@ def read_tags(
     found = np.empty(len(sentence), object)
     order = np.argsort(sentence, kind="stable")
     stops = np.searchsorted(sentence[order], np.arange(len(lengths)), side="right")
-    number = start = 0
-    for number, line in _lines(path):
-        if number > len(lengths):
+    start = 0
+    for tags, stop in zip(_tag_lines(path, lengths.tolist()), stops.tolist(), strict=True):
+        for at in order[start:stop].tolist():
+            several = (tag for tag in tags[position[at]].split(SEVERAL) if not _NO_TAG.fullmatch(tag))
+            found[at] = sys.intern(SEVERAL.join(several))  # few tags have many words
+        start = stop
+    return found
+
+
+def check_tags(path: str, lengths: Iterable[int]) -> None:
+    """Read a file of tags as `read_tags` does, with its errors, and keep nothing of it."""
+    for _ in _tag_lines(path, lengths):
+        pass
+
+
+def _tag_lines(path: str, lengths: Iterable[int]) -> Iterator[list[str]]:
+    """Tags of each sentence of a text, which has so many words."""
+    tagged = read = 0
+    for line, length in zip_longest((line for _, line in _lines(path)), lengths):
+        tagged += line is not None
+        read += length is not None
+        if line is None or length is None:
             continue  # to the end, to say how many there are
         tags = line.split()
-        if len(tags) != lengths[number - 1]:
+        if len(tags) != length:
             raise InputError(
-                f"{path}, line {number}: found {len(tags)} tags, expected {lengths[number - 1]}, one for each word of "
-                "the sentence on that line of the text; tag the text line by line as corpus.words cuts it into words, "
-                "without marks of begin or end"
+                f"{path}, line {tagged}: found {len(tags)} tags, expected {length}, one for each word of the sentence "
+                "on that line of the text; tag the text line by line as corpus.words cuts it into words, without marks "
+                "of begin or end"
             )
-        for at in order[start : stops[number - 1]].tolist():
-            tag = tags[position[at]]
-            found[at] = "" if _NO_TAG.fullmatch(tag) else sys.intern(tag)  # few tags have many words
-        start = stops[number - 1]
-    if number != len(lengths):
+        yield tags
+    if tagged != read:
         raise InputError(
-            f"{path}: found {number} lines, expected {len(lengths)}, one for each line of the text; tag the whole "
-            "text, line by line"
+            f"{path}: found {tagged} lines, expected {read}, one for each line of the text; tag the whole text, line "
+            "by line"
         )
-    return found
 
 
 def _sentences(path: str) -> Iterator[str]:
@@ -272,7 +301,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Numbers and text of the lines of a file, in Unicode's composed form; `.gz` is unpacked."""
     system, place = paths.filesystem(path)
     if not system.isfile(place):
-        raise InputError(f"{path}: no such file; train, dev and test of a task name one for each language")
+        raise InputError(f"{path}: no such file; expected one of those that the study names for each language")
     with paths.unpacked(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -298,6 +327,10 @@ def labels_of(kind: str, examples: Mapping[str, Examples]) -> list[str]:
         return []
     for part in examples.values():
         answers.update(chain.from_iterable(part.answers) if kind == "tagging" else part.answers)
-    if kind == "tagging":
-        answers |= {f"I-{tag[2:]}" for tag in answers if tag.startswith("B-")} | {"O"}
-    return sorted(answers)
+    return with_inside(answers) if kind == "tagging" else sorted(answers)
+
+
+def with_inside(tags: Iterable[str]) -> list[str]:
+    """Some tags, sorted, with the I- tag of every B- tag, and O: what a model that is tuned on them can answer."""
+    found = {*tags}
+    return sorted(found | {f"I-{tag[2:]}" for tag in found if tag.startswith("B-")} | {"O"})

@@ -1,13 +1,14 @@
 """What the words of a concept share: beginnings, endings, letters, casing (lexical), or tags (Figure 9, Appendix B)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from engine.labelled import SEVERAL
 from schemas.results import PROPERTIES, PROPERTIES_OF_PART
 
 AFFIX = 2
@@ -51,7 +52,7 @@ def describe(
     k
         Number of concepts.
     tags
-        (token) tags by the name of their kind, of any tagger.
+        (token) tags by the name of their kind, of any tagger; several of a word with `|||` between them.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def describe(
         "casing": lambda tokens: _most(_casing(spelt[kind]) for kind in kinds[tokens].tolist()),
     }
     for name, of in (tags or {}).items():
-        shared[name] = lambda tokens, of=of: _most(of[tokens].tolist())  # type: ignore[misc]
+        shared[name] = lambda tokens, of=of: _most_tag(of[tokens].tolist())  # type: ignore[misc]
     shape = len(layers), k, len(shared)
     share, label = np.zeros(shape), np.full(shape, "", object)
     types, tokens = np.zeros(shape[:2], np.int32), np.zeros(shape[:2], np.int32)
@@ -90,15 +91,29 @@ def describe(
     )
 
 
-def _most(names: Iterator[str] | Sequence[str]) -> tuple[float, str]:
-    """Share and name of the most frequent; of equals the first by name. Empty names belong to nothing."""
+def _most(names: Iterable[str], total: int = 0) -> tuple[float, str]:
+    """Share (of a total, or of them all) and name of the most frequent; of equals the first by name.
+
+    Empty names belong to nothing.
+    """
     counts = Counter(names)
-    total = counts.total()
+    total = total or counts.total()
     counts.pop("", None)
     if not counts:
         return 0.0, ""
     name, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
     return count / total, name
+
+
+def _most_tag(tags: Sequence[str]) -> tuple[float, str]:
+    """Share of tokens with the most frequent tag, and its name; a token with several counts for each.
+
+    Examples
+    --------
+    >>> _most_tag(["noun|||verb", "verb", "", "noun|||noun"])
+    (0.5, 'noun')
+    """
+    return _most((tag for of in tags for tag in {*of.split(SEVERAL)}), len(tags))
 
 
 def _most_of_several(tokens: Mapping[str, int], forms: Mapping[str, int]) -> tuple[str, int]:

@@ -6,9 +6,11 @@ from typing import Any
 
 from engine import labelled, paths
 from engine.model.shape import Shape, describe, identity
+from engine.sentences import read_sentences
 from jobs import downstream
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
+from jobs.selections import described
 from schemas.checkpoint import Checkpoint
 from schemas.downstream import Downstream
 from schemas.errors import InputError
@@ -117,7 +119,7 @@ def _text(task: Downstream) -> int:
 
 
 def check_texts(study: Study, done: Collection[str]) -> None:
-    """Read every file of every downstream task, unless all tuning and scoring is done: it may come hours later.
+    """Read every file of every downstream task, and of tags, unless all that needs them is done: it comes hours later.
 
     Parameters
     ----------
@@ -127,14 +129,33 @@ def check_texts(study: Study, done: Collection[str]) -> None:
     Raises
     ------
     InputError
-        As `engine.labelled.read`.
+        As `engine.labelled.read` and `read_tags`; or a text has a label that a checkpoint of the study cannot be tuned
+        to give.
     """
     made = [Key("models", (name,)) for name, checkpoint in study.checkpoints.items() if checkpoint.made]
-    if {str(key) for key in (*made, *(Key("scores", part) for part in study.scored))} <= {*done}:
-        return
-    for task in study.downstream.values():
-        for parts in task.splits.values():
-            labelled.check(task.kind, parts)
+    if not {str(key) for key in (*made, *(Key("scores", part) for part in study.scored))} <= {*done}:
+        tuned_for = {checkpoint.tuned_for for checkpoint in study.checkpoints.values()}
+        for name, task in study.downstream.items():
+            labels = {split: labelled.check(task.kind, parts) for split, parts in task.splits.items()}
+            if name in tuned_for:
+                _check_labels(name, task, labels)
+    if study.properties and not {str(key) for key in described(study)} <= {*done}:
+        for language, text in study.corpus.files.items():
+            for files in study.properties.tags.values():
+                if language in files:
+                    labelled.check_tags(files[language], map(len, read_sentences(text, study.corpus.words)))
+
+
+def _check_labels(name: str, task: Downstream, labels: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse labels, with their places by split, that training text in no language has."""
+    known = labelled.with_inside(labels["train"]) if task.kind == "tagging" else sorted(labels["train"])
+    for split, of in labels.items():
+        for label, place in of.items():
+            if label not in known:
+                raise InputError(
+                    f"{place}: label {label!r}, which no text under downstream.{name}.train has ({', '.join(known)}), "
+                    f"so that no checkpoint learns to give it; correct the file, or take it out of {split}"
+                )
 
 
 def make(study: Study, layout: Layout, checkpoint: str, model: str) -> dict[str, Any]:

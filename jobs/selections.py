@@ -7,6 +7,7 @@ linked pairs are counted, each pair has a selection in either language, `de@de-e
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import product
 
 from engine import store
 from engine.selection import measure, stored_sizes
@@ -83,6 +84,12 @@ def selections(study: Study) -> dict[str, tuple[str, ...]]:
     else:
         alone = {lang: (lang,) for lang in study.corpus.files}
     return alone | {"+".join(group): group for group in study.language_sets}
+
+
+def described(study: Study) -> tuple[Key, ...]:
+    """Tasks that describe what words share: each selection of one language, of every checkpoint and stack."""
+    alone = [name for name, languages in selections(study).items() if len(languages) == 1]
+    return tuple(Key("properties", part) for part in product(study.checkpoints, study.activations.stacks, alone))
 
 
 def concepts_name(study: Study, language: str, other: str) -> str:

@@ -15,7 +15,7 @@ from engine.seeding import drawing
 from jobs import clustering, linking, models
 from jobs.clustering import PROCESS
 from jobs.layout import Layout
-from jobs.selections import Text, clustered_name, clustered_names, is_linked, selections, target_groups
+from jobs.selections import Text, clustered_name, clustered_names, described, is_linked, selections, target_groups
 from jobs.sizes import TEXT_BLOCKS, TOKEN_BYTES, extraction_memory, layer_bytes
 from jobs.tasks import Context, Vectors
 from schemas.counts import ALIGNED_TYPES
@@ -388,9 +388,7 @@ def _properties(context: Context, text: Text) -> Iterator[Stage]:
     study = context.study
     if study.properties is None:
         return
-    alone = [name for name, languages in selections(study).items() if len(languages) == 1]
-    parts = product(study.checkpoints, study.activations.stacks, alone)
-    keys = tuple(Key("properties", part) for part in parts)
+    keys = described(study)
     layers = max(len(task.wanted.layers) for task in context.extractions.values())
     most = max([*text.selected_tokens.values(), *text.clustered_tokens.values()])
     cells = layers * study.concepts.ks[0] * (5 + len(study.properties.tags))

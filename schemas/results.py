@@ -316,7 +316,7 @@ PROPERTIES_OF_PART = Schema(
         Variable("types", ("layer", "concept"), "int32", "types of the concept", units="count"),
         Variable("tokens", ("layer", "concept"), "int32", "tokens of the concept", units="count"),
     ),
-    version=4,
+    version=5,
 )
 
 _PROPERTY_DIMS = ("checkpoint", "stack", "layer", "selection", "property", "rule")

@@ -13,7 +13,9 @@ from scipy.stats import spearmanr
 
 from engine.records import read_records
 from jobs import files, models
+from jobs.selections import described
 from schemas.downstream import Downstream
+from schemas.errors import InputError
 from tests import small_tasks
 from tests.small_study import SENTENCES, SmallStudy, Terminal
 
@@ -155,6 +157,37 @@ def test_study__texts_of_tasks_are_read_before_anything_runs(
     models.check_texts(study, ["models/ner", "models/untrained", *(f"scores/{name}/ner" for name in study.checkpoints)])
 
 
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_study__labels_that_no_training_text_has_are_told_before_anything_runs(
+    tuned: SmallStudy, terminal: Terminal, tmp_path: Path, split: str
+) -> None:
+    spoilt = tmp_path / "data" / f"fr.{split}"
+    spoilt.write_text("a\tO\nz\tB-ORG\n")
+    said = terminal("run", tuned.file, code=2)
+    assert f"{spoilt}, line 2: label 'B-ORG', which no text under downstream.ner.train has (B-LOC, I-LOC" in said
+    assert f"take it out of {split}" in said
+    assert not (tuned.directory / "records").exists()
+    tuned.set("checkpoints.ner", {"model": tuned.model, "tuned_on": ["de", "en"]})  # by another, which may know it
+    study, _ = files.load_study(str(tuned.file))
+    models.check_texts(study, [])
+
+
+def test_study__tags_are_read_before_anything_runs(tuned: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
+    tags = tmp_path / "fr.tags"
+    lines = [" ".join("N" for _ in line.split()) for line in tuned.text("fr").read_text().splitlines()]
+    tags.write_text("\n".join([*lines[:-1], lines[-1] + " N", ""]))
+    tuned.set("properties", {"tags": {"pos": {"fr": str(tags)}}})
+    for command in ("run", "plan"):
+        said = terminal(command, tuned.file, code=2)
+        assert f"{tags}, line {len(lines)}: found" in said
+    assert not (tuned.directory / "records").exists()
+    study, _ = files.load_study(str(tuned.file))
+    done = ["models/ner", "models/untrained", *(f"scores/{name}/ner" for name in study.checkpoints)]
+    models.check_texts(study, [*done, *map(str, described(study))])
+    with pytest.raises(InputError, match="one for each word"):
+        models.check_texts(study, done)
+
+
 def test_study__translations_of_tasks_are_read_before_anything_runs(
     tuned: SmallStudy, terminal: Terminal, tmp_path: Path
 ) -> None:
@@ -250,6 +283,9 @@ def test_template__runs_reduced(name: str, models: dict[str, str], tmp_path: Pat
     drawn = {path.stem for path in (study.directory / "report" / "figures").glob("*.pdf")}
     assert {"calign", "colap", "overview", "sweeps-de-en", "k-de-en", "calign-uncertainty"} <= drawn
     assert ("properties-ner" in drawn) == (name == "mbert-ner")
+    kinds = "sweeps-de-en", "calign-uncertainty"
+    between = {f"{kind}-{stacks}" for kind in kinds for stacks in ("encoder-decoder", "decoder-encoder")}
+    assert (between & drawn) == (between if name == "mt5-ted" else set())
     assert {*calign["stack"].values.tolist()} >= (
         {"encoder", "decoder", "encoder-decoder"} if name == "mt5-ted" else {"encoder"}
     )

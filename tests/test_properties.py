@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.labelled import read_tags
+from engine.labelled import check_tags, read_tags
 from engine.properties import describe, forms_shared, score, tabulate
 from schemas.errors import InputError
 
@@ -114,6 +114,16 @@ def test_tags__of_words_that_have_none(tmp_path: Path) -> None:
     assert score(part)["concepts"][0, part.property.values.tolist().index("semantic"), 0] == 0
 
 
+def test_tags__several_of_a_word_count_each(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("N|||V V O|||N_UNK N|||O|||N _\n")
+    found = read_tags(str(tmp_path / "t"), np.array([5]), np.zeros(5, int), np.arange(5))
+    assert found.tolist() == ["N|||V", "V", "", "N|||N", ""]
+    words = np.array(list("abcde"), object)
+    part = describe(words, np.zeros((1, 5), int), [0], 1, {"pos": found})
+    assert part.share.sel(property="pos").item() == 2 / 5
+    assert part.label.sel(property="pos").item() == "N"
+
+
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
@@ -130,3 +140,5 @@ def test_tags__of_another_text_are_refused(tmp_path: Path, tags: str, message: s
     (tmp_path / "t").write_text(tags)
     with pytest.raises(InputError, match=message):
         read_tags(str(tmp_path / "t"), np.array([2, 3, 1]), np.array([1, 0, 1]), np.array([2, 0, 1]))
+    with pytest.raises(InputError, match=message):
+        check_tags(str(tmp_path / "t"), iter([2, 3, 1]))
