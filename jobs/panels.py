@@ -25,6 +25,9 @@ THRESHOLDS = {
 }
 """Sweeps of Figure 30 a to d: the dimension that varies, and what stands below."""
 
+ALIGNED = {name: of for name, of in THRESHOLDS.items() if name.startswith("calign")}
+"""Those of CALIGN: of concepts of two stacks there is no COLAP."""
+
 NUMBERS = {"calign_by_k": ("k", "concepts (K)"), "colap_by_k": ("k", "concepts (K)")}
 """Sweeps over the number of concepts (footnote 4)."""
 

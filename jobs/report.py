@@ -26,7 +26,7 @@ from jobs.figures import STYLE, calign_figure, colap_figure
 from jobs.label_files import Concept
 from jobs.layout import Layout
 from jobs.overview import before_and_after, checkpoint_of, overview_figure
-from jobs.panels import NUMBERS, properties_figure, studied_layers, sweep_figure, uncertainty_figure
+from jobs.panels import ALIGNED, NUMBERS, properties_figure, studied_layers, sweep_figure, uncertainty_figure
 from jobs.progress import err, out, print_json
 from jobs.selections import concepts_name, selections
 from jobs.show import aligned_pairs
@@ -160,8 +160,7 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
             checkpoint = checkpoint_of(study, *pair)
             of_pair = f"{_with_state(study, checkpoint, pair)}{of}, {' → '.join(pair)}"
             caption = f"Thresholds, {of_pair} (Figure 30)"
-            if "uncertainty" in tree and (layers := studied_layers(calign.calign, checkpoint, stack, pair)):
-                caption += f"; band: 95 % interval of the highest layer, {layers[-1]}; grey: what its null reaches"
+            caption += _banded(tree, calign.calign, checkpoint, stack, pair)
             drawn = partial(sweep_figure, tree, study, checkpoint, stack, pair)
             yield f"sweeps-{'-'.join(pair)}{behind}", caption, drawn
             if len(study.concepts.ks) > 1:
@@ -174,6 +173,28 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
             caption = f"Lexical and semantic concepts of {name}{of} by layer (Figure 9)"
             yield f"properties-{name}{behind}", caption, partial(properties_figure, tree, study, name, stack)
         yield from _clouds(calign.calign, study, layout, stack, behind)
+    for stacks in study.alignment_stacks[len(study.activations.stacks) :]:
+        yield from _between(tree, study, stacks)
+
+
+def _between(tree: xr.DataTree, study: Study, stacks: str) -> Iterator[Drawn]:
+    """CALIGN of concepts of one stack into those of another, in its thresholds and intervals."""
+    calign = tree["calign"].to_dataset().calign
+    for pair in study.pairs:
+        checkpoint = checkpoint_of(study, *pair)
+        caption = f"Thresholds, {_with_state(study, checkpoint, pair)}, {stacks}, {' → '.join(pair)} (Figure 30)"
+        caption += _banded(tree, calign, checkpoint, stacks, pair)
+        drawn = partial(sweep_figure, tree, study, checkpoint, stacks, pair, ALIGNED)
+        yield f"sweeps-{'-'.join(pair)}-{stacks}", caption, drawn
+    if "uncertainty" in tree:
+        caption = f"CALIGN, {stacks}, with 95 % intervals; grey: what nulls reach"
+        yield f"calign-uncertainty-{stacks}", caption, partial(uncertainty_figure, tree, study, "calign", stacks)
+
+
+def _banded(tree: xr.DataTree, calign: xr.DataArray, checkpoint: str, stack: str, pair: tuple[str, str]) -> str:
+    """What the bands of a figure of thresholds are; nothing where there are none."""
+    layers = studied_layers(calign, checkpoint, stack, pair) if "uncertainty" in tree else []
+    return f"; band: 95 % interval of the highest layer, {layers[-1]}; grey: what its null reaches" if layers else ""
 
 
 def _with_state(study: Study, checkpoint: str, languages: Sequence[str]) -> str:

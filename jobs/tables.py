@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
 import xarray as xr
 
 from engine import labelled
@@ -68,8 +69,8 @@ def tables(results: xr.DataTree, study: Study, layout: Layout) -> Iterator[Table
     """Every table that a study's data allow.
 
     Scores of downstream tasks (Tables 1 and 2), sizes of their data (Tables 3 to 5), sizes of the parallel text, CALIGN
-    and COLAP by layer, and by numbers of concepts (footnote 4), correlations with scores, and what the stages took
-    (beside Appendix F).
+    and COLAP by layer, and by numbers of concepts (footnote 4), what both say of the same concepts, correlations with
+    scores, and what the stages took (beside Appendix F).
     """
     if "scores" in results:
         yield from score_tables(results["scores"].to_dataset(), study)
@@ -81,15 +82,23 @@ def tables(results: xr.DataTree, study: Study, layout: Layout) -> Iterator[Table
         yield _by_layer(results[measure].to_dataset()[measure], study, labels)
         if len(study.concepts.ks) > 1:
             yield _by_layer(results[f"sweeps/{measure}_by_k"].to_dataset()[measure], study, labels, ("k",))
+    if "cross" in results:
+        yield _cross(results["cross"].to_dataset(), study)
     if "correlations" in results:
         yield _correlations(results["correlations"].to_dataset())
     yield _budget(layout)
 
 
 def score_tables(scores: xr.Dataset, study: Study) -> Iterator[Table]:
-    """Scores of each task: a column for each language (Table 2), or for each of several texts to score on (Table 1)."""
-    for task in scores.task.values.tolist():
-        of, primary = scores.sel(task=task), PRIMARY[study.downstream[task].kind]
+    """Scores of each task: a column for each language (Table 2), or for each of several texts to score on (Table 1).
+
+    Of texts with labels both the accuracy and the mean F1 of the labels.
+    """
+    kinds = {task: study.downstream[task].kind for task in scores.task.values.tolist()}
+    shown = [(task, PRIMARY[kind]) for task, kind in kinds.items()]
+    shown += [(task, "f1") for task, kind in kinds.items() if kind == "classification"]
+    for task, primary in shown:
+        of = scores.sel(task=task)
         held = of[primary].notnull()
         languages = [lang for lang in of.language.values.tolist() if held.sel(language=lang).any()]
         splits = [split for split in of.split.values.tolist() if held.sel(split=split).any()]
@@ -107,7 +116,7 @@ def score_tables(scores: xr.Dataset, study: Study) -> Iterator[Table]:
                     rows.append((checkpoint, *chain.from_iterable(cells)))
         what = {"bleu": "BLEU", "f1": "F1 (per cent)", "accuracy": "Accuracy (per cent)"}[primary]
         yield Table(
-            f"scores-{task}",
+            f"scores-{task}" if primary == PRIMARY[kinds[task]] else f"scores-{task}-{primary}",
             f"{what} on the test text of {task} ({of.signature.item()}); zs: zero-shot, tuned on other languages",
             tuple(rows),
         )
@@ -183,6 +192,39 @@ def _by_layer(scores: xr.DataArray, study: Study, labels: Sequence[str], by: tup
     name = str(scores.name)
     behind = "".join(f" and {name.upper()}" for name in by)
     return Table("-by-".join((name, *by)), f"{name.upper()} (per cent of concepts) by layer{behind}", tuple(rows))
+
+
+def _cross(found: xr.Dataset, study: Study) -> Table:
+    counts = ("both", "aligned_only", "overlapping_only", "neither", "aligned_to_itself")
+    header = (
+        "mixed text",
+        "languages",
+        "checkpoint",
+        "stack",
+        "state",
+        "layer",
+        *(c.replace("_", " ") for c in counts),
+    )
+    rows = [(*header, "phi")]
+    dims = ("stack", "language_set", "source", "target", "checkpoint", "layer")
+    for cell in (found.isel(at) for at in _places(found.concepts.transpose(*dims))):
+        stack, mixed, source, target, checkpoint, layer = (cell[dim].item() for dim in dims)
+        where = (mixed, f"{source} → {target}", checkpoint, stack, study.fine_tuning(checkpoint, source, target))
+        phi = float(cell.phi)
+        values = (f"{float(cell[name]):.0f}" for name in counts)
+        rows.append((*where, str(layer), *values, "" if phi != phi else f"{phi:.2f}"))
+    return Table(
+        "cross",
+        "Concepts of mixed text: how many translate from one language into the other (aligned), mix languages "
+        "(overlapping), or both; and the correlation of the two, phi (Sections 2.3 and 4.2)",
+        tuple(rows),
+    )
+
+
+def _places(scores: xr.DataArray) -> Iterator[dict[str, int]]:
+    """Index along each dimension of every value that is there."""
+    for at in np.argwhere(scores.notnull().values).tolist():
+        yield dict(zip(map(str, scores.dims), at, strict=True))
 
 
 def _correlations(found: xr.Dataset) -> Table:

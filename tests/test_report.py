@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from engine import results, store
 from engine.properties import forms_shared
+from engine.scores import tabulate
 from jobs import label_files, overview
 from jobs.clouds import Cloud, cloud_figure, without_font
 from jobs.files import load_study
@@ -69,7 +70,7 @@ def test_report__writes_all_that_the_study_allows(reported: SmallStudy) -> None:
     clouds = "cloud-base-encoder-en-2-0", "cloud-base-encoder-de-2-1=base-encoder-en-2-0"
     for figure in ("overview", *drawn, "k-de-en", *clouds):
         assert {f"{figure}.pdf", f"{figure}.png"} <= names
-    for table in ("scores-ner", "data-ner", "text", "calign", "calign-by-k", "colap", "colap-by-k", "budget"):
+    for table in ("scores-ner", "data-ner", "text", "calign", "calign-by-k", "colap", "colap-by-k", "cross", "budget"):
         assert {f"{table}.md", f"{table}.csv", f"{table}.tex"} <= names
     assert any(name.startswith("clouds-aligned-de-en-") for name in names)
     assert any(name.startswith("clouds-overlapping-") for name in names)
@@ -324,6 +325,39 @@ def test_scores__of_several_test_texts_are_columns(reported: SmallStudy) -> None
         f1 = float(scores.f1.sel(checkpoint=checkpoint, task="ner", language=language, split="test")) * 100
         assert [cell.split()[0] for cell in cells] == [f"{f1:.1f}", f"{f1 / 2:.1f}"]
         assert ("(zs)" in cells[0]) == ((checkpoint, language) in {("ner", "fr"), ("other", "de")})
+
+
+def test_scores__of_classes_have_a_table_of_accuracy_and_one_of_f1(reported: SmallStudy) -> None:
+    study, _ = load_study(str(reported.file))
+    of = {"checkpoint": "base", "task": "sst2", "split": "dev", "state": "base", "kind": "classification"}
+    given = {"en": (0.5, 0.25), "de": (0.75, 0.7)}
+    scores = tabulate([
+        {**of, "language": lang, "signature": "s", "examples": 4, "accuracy": accuracy, "f1": f1}
+        for lang, (accuracy, f1) in given.items()
+    ])  # fmt: skip
+    study = study.model_copy(update={"downstream": {"sst2": Downstream(kind="classification")}})
+    accuracy, f1 = score_tables(scores, study)
+    assert (accuracy.name, f1.name) == ("scores-sst2", "scores-sst2-f1")
+    assert "Accuracy" in accuracy.caption
+    assert "F1" in f1.caption
+    of_accuracy, of_f1 = (dict(zip(*table.rows, strict=True)) for table in (accuracy, f1))
+    assert (of_accuracy["en"], of_accuracy["de"], of_f1["en"], of_f1["de"]) == ("50.0", "75.0", "25.0", "70.0")
+
+
+def test_cross__counts_of_every_layer_add_up(reported: SmallStudy) -> None:
+    with (reported.directory / "report" / "tables" / "cross.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    cross = results.load(str(reported.directory / "results.zarr"))["cross"].to_dataset()
+    assert len(rows) == int(cross.concepts.notnull().sum())
+    for row in rows:
+        source, target = row["languages"].split(" → ")
+        cell = cross.sel(
+            checkpoint=row["checkpoint"], stack=row["stack"], language_set=row["mixed text"], source=source,
+            target=target, layer=int(row["layer"]),
+        )  # fmt: skip
+        parts = ("both", "aligned only", "overlapping only", "neither")
+        assert [int(row[name]) for name in parts] == [int(cell[name.replace(" ", "_")]) for name in parts]
+        assert sum(int(row[name]) for name in parts) == int(cell.concepts)
 
 
 def test_table__is_escaped_in_each_form() -> None:
