@@ -26,6 +26,7 @@ from jobs import clustering, files, tasks
 from jobs.arguments import Json, MachineFile
 from jobs.describe import describe_concepts
 from jobs.extract import ALL, TEXT, extract_into, study_of
+from jobs.outputs import check_dataset
 from jobs.plan import clustering_table, size
 from jobs.progress import out, print_json, progress
 from jobs.run import Event
@@ -198,7 +199,7 @@ def _state(path: str, fingerprint: str) -> bool | None:
 def _opened(path: str) -> Any:
     if (found := kind(path)) != ACTIVATIONS.name:
         raise InputError(
-            f"{path}: expected a store of word vectors, found {f'a {found} dataset' if found else 'none'}; make one "
+            f"{path}: expected a store of word vectors, found {f'a dataset of {found}' if found else 'none'}; make one "
             "with colign extract or colign import"
         )
     return store.load(path, ACTIVATIONS)
@@ -308,15 +309,10 @@ def assign_vectors(
     """Nearest concept, distance and margin (how much farther the second nearest is) of every word vector."""
     if (found := kind(concept_store)) != CONCEPTS.name:
         raise InputError(
-            f"{concept_store}: expected a store of concepts, found {f'a {found} dataset' if found else 'none'}; make "
-            "one with colign cluster"
+            f"{concept_store}: expected a store of concepts, found {f'a dataset of {found}' if found else 'none'}; "
+            "make one with colign cluster"
         )
-    if (
-        path is not None
-        and paths.filesystem(path)[0].exists(paths.filesystem(path)[1])
-        and kind(path) != ASSIGNMENTS.name
-    ):
-        raise InputError(f"{path}: is there already, and not assignments; choose another name with --out")  # fmt: skip
+    check_dataset(path, ASSIGNMENTS.name)
     if model is None:
         _opened(source)
     limits = files.load_machine(machine)

@@ -99,7 +99,7 @@ def _open(path: str) -> xr.Dataset:
     if not system.exists(place):
         raise InputError(f"{expected} nothing there: name another path, or run the study")
     if (found := kind(path)) != CONCEPTS.name:
-        raise InputError(f"{expected} {f'a {found} dataset' if found else 'something else'}: name another path")
+        raise InputError(f"{expected} {f'a dataset of {found}' if found else 'something else'}: name another path")
     return store.load(path, CONCEPTS)
 
 

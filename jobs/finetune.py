@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -92,19 +93,26 @@ def evaluate_checkpoints(
     if as_json:
         print_json({"kind": loaded.kind, "signature": rows[0]["signature"], "scores": rows, "path": path})
         return
-    table = Table(title=f"{primary} ({rows[0]['signature']})", box=None, padding=(0, 1, 0, 0))
-    for column in ("checkpoint", "split"):
-        table.add_column(column, overflow="fold")
-    for lang in dataset.language.values.tolist():
-        table.add_column(lang, justify="right", no_wrap=True)
-    scale = 1 if primary == "bleu" else 100
-    for checkpoint in dataset.checkpoint.values.tolist():
-        for name in dataset.split.values.tolist():
-            found = dataset[primary].sel(checkpoint=checkpoint, split=name).isel(task=0).values * scale
-            table.add_row(checkpoint, name, *("" if value != value else f"{value:.1f}" for value in found.tolist()))
-    out.print(table)
+    for measure in dict.fromkeys((primary, "f1") if loaded.kind == "classification" else (primary,)):
+        out.print(_scores_table(dataset, measure))
+    out.print(rows[0]["signature"], soft_wrap=True, highlight=False)
     if path is not None:
         out.print(f"scores  {path}", soft_wrap=True, highlight=False)
+
+
+def _scores_table(scores: xr.Dataset, measure: str) -> Table:
+    """A row for each checkpoint and split, a column for each language."""
+    title, scale = ("BLEU", 1) if measure == "bleu" else (f"{measure} (per cent)", 100)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for column in ("checkpoint", "split"):
+        table.add_column(column, overflow="fold")
+    for lang in scores.language.values.tolist():
+        table.add_column(lang, justify="right", no_wrap=True)
+    for checkpoint in scores.checkpoint.values.tolist():
+        for name in scores.split.values.tolist():
+            found = scores[measure].sel(checkpoint=checkpoint, split=name).isel(task=0).values * scale
+            table.add_row(checkpoint, name, *("" if value != value else f"{value:.1f}" for value in found.tolist()))
+    return table
 
 
 def pretrain_encoder(

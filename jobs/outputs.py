@@ -44,8 +44,8 @@ def check_dataset(path: str | None, schema: str) -> None:
         return
     other = "a folder that is no such dataset" if system.isdir(place) else "a file"
     raise InputError(
-        f"{path}: expected nothing there, or a {schema} dataset to replace; found "
-        f"{f'a {name} dataset' if name else other}: choose another name with --out"
+        f"{path}: expected nothing there, or a dataset of {schema} to replace; found "
+        f"{f'a dataset of {name}' if name else other}: choose another name with --out"
     )
 
 

@@ -208,7 +208,7 @@ def properties_figure(results: xr.DataTree, study: Study, checkpoint: str, stack
 def _grid(axes: Axes, *, whole: bool = True) -> None:
     """Lines behind the curves; below, whole numbers alone."""
     if whole:
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.tick_params(width=0.6, length=2.5, pad=2)

@@ -322,7 +322,7 @@ def spoilt(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pat
         ("folder", "folder: expected a store of word vectors, found none"),
         ("text", "text: expected a store of word vectors, found none"),
         ("de.zarr nowhere.zarr", "nowhere.zarr: expected a store"),
-        ("c0.zarr", "c0.zarr: expected a store of word vectors, found a concepts dataset"),
+        ("c0.zarr", "c0.zarr: expected a store of word vectors, found a dataset of concepts"),
         ("de.zarr layers.zarr", "layers.zarr: layers [0, 1, 2] of 8 numbers, and de.zarr has [0, 4, 9] of 8; give"),
         ("de.zarr hidden.zarr", "hidden.zarr: layers [0, 4, 9] of 5 numbers, and de.zarr has [0, 4, 9] of 8; give"),
         ("de.zarr --layer 4 --layer 5", "de.zarr: has no layer 5; it has 0, 4, 9"),

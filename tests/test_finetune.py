@@ -238,6 +238,16 @@ def test_dev__a_label_that_train_lacks_is_found_before_tuning(bert: str, tmp_pat
     assert not (tmp_path / "tuned").exists()
 
 
+def test_evaluate__tells_accuracy_and_f1_of_labels(bert: str, tmp_path: Path, terminal: Terminal) -> None:
+    file = tmp_path / "sst2.yaml"
+    file.write_text(yaml.safe_dump(small_tasks.classification(tmp_path / "data")))
+    said = terminal("evaluate", file, bert)
+    [row, *_] = terminal.json("evaluate", file, bert)["scores"]
+    of_accuracy, of_f1 = said[said.index("accuracy (per cent)") :].split("f1 (per cent)")
+    assert f"{100 * row['accuracy']:.1f}" in of_accuracy
+    assert f"{100 * row['f1']:.1f}" in of_f1
+
+
 def test_commands(bert: str, tmp_path: Path, terminal: Terminal) -> None:
     file = tmp_path / "ner.yaml"
     file.write_text(yaml.safe_dump(small_tasks.tagging(tmp_path / "data")))
@@ -246,6 +256,7 @@ def test_commands(bert: str, tmp_path: Path, terminal: Terminal) -> None:
     assert "holds a checkpoint already" in terminal("finetune", file, bert, "--out", tmp_path / "tuned", code=2)
     assert "train has no text in xx" in terminal("finetune", file, bert, "-o", tmp_path / "x", "-l", "xx", code=2)
     said = terminal("evaluate", file, bert, tmp_path / "tuned", "--out", tmp_path / "scores.zarr")
+    assert "f1 (per cent)" in said
     assert "seqeval strict IOB2" in said
     found = terminal.json("evaluate", file, tmp_path / "tuned", "--split", "dev", "--split", "test")
     assert {row["split"] for row in found["scores"]} == {"dev", "test"}
@@ -256,7 +267,7 @@ def test_commands(bert: str, tmp_path: Path, terminal: Terminal) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for taken in (tmp_path / "tuned", file):
         said = terminal("evaluate", file, tmp_path / "none", "--out", taken, code=2)
-        assert f"{taken}: expected nothing there, or a scores dataset to replace; found a f" in said
+        assert f"{taken}: expected nothing there, or a dataset of scores to replace; found a f" in said
     assert f"{file}: a file, expected a folder" in terminal("finetune", file, bert, "--out", file, code=2)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -33,7 +33,7 @@ MADE = {
     "group": (lambda path: zarr.open_group(path, mode="w"), "a folder that is no such dataset"),
     "old group": (lambda path: zarr.open_group(path, mode="w", zarr_format=2), "a folder that is no such dataset"),
     "array": (lambda path: zarr.create_array(path, shape=3, dtype="int8"), "a folder that is no such dataset"),
-    "other dataset": (counts, f"a {LANGUAGE_COUNT.name} dataset"),
+    "other dataset": (counts, f"a dataset of {LANGUAGE_COUNT.name}"),
     "damaged": (damaged, "a folder that is no such dataset"),
     "folder": (folder, "a folder that is no such dataset"),
     "file": (lambda path: path.write_text("text"), "a file"),
@@ -48,7 +48,8 @@ def test_dataset__everything_else_is_refused(what: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         check_dataset(str(path), SCORES.name)
     assert str(raised.value) == (
-        f"{path}: expected nothing there, or a scores dataset to replace; found {found}: choose another name with --out"
+        f"{path}: expected nothing there, or a dataset of scores to replace; found {found}: choose another name with "
+        "--out"
     )
 
 
