@@ -2,6 +2,7 @@
 
 import csv
 import html
+import json
 import re
 import sys
 import unicodedata
@@ -194,6 +195,8 @@ def read_tags(
 ) -> NDArray[np.object_]:
     """Tags of some words from a file with a line for each sentence and a tag for each of its words.
 
+    A `.json` file, as ConceptX's labels, has a list of such lines.
+
     Parameters
     ----------
     lengths
@@ -232,7 +235,10 @@ def check_tags(path: str, lengths: Iterable[int]) -> None:
 def _tag_lines(path: str, lengths: Iterable[int]) -> Iterator[list[str]]:
     """Tags of each sentence of a text, which has so many words."""
     tagged = read = 0
-    for line, length in zip_longest((line for _, line in _lines(path)), lengths):
+    is_list = path.removesuffix(".gz").endswith(".json")
+    what = "item" if is_list else "line"
+    lines = _listed(path) if is_list else (line for _, line in _lines(path))
+    for line, length in zip_longest(lines, lengths):
         tagged += line is not None
         read += length is not None
         if line is None or length is None:
@@ -240,9 +246,9 @@ def _tag_lines(path: str, lengths: Iterable[int]) -> Iterator[list[str]]:
         tags = line.split()
         if len(tags) != length:
             raise InputError(
-                f"{path}, line {tagged}: found {len(tags)} tags, expected {length}, one for each word of the sentence "
-                "on that line of the text; tag the text line by line as corpus.words cuts it into words, without marks "
-                "of begin or end"
+                f"{path}, {what} {tagged}: found {len(tags)} tags, expected {length}, one for each word of the "
+                "sentence on that line of the text; tag the text line by line as corpus.words cuts it into words, "
+                "without marks of begin or end"
             )
         yield tags
     if tagged != read:
@@ -250,6 +256,20 @@ def _tag_lines(path: str, lengths: Iterable[int]) -> Iterator[list[str]]:
             f"{path}: found {tagged} lines, expected {read}, one for each line of the text; tag the whole text, line "
             "by line"
         )
+
+
+def _listed(path: str) -> list[str]:
+    """Strings of a list in JSON."""
+    try:
+        found = json.loads("\n".join(line for _, line in _lines(path)))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}, line {error.lineno}: not of the form of JSON ({error.msg}); expected a list of a string for each "
+            "sentence"
+        ) from error
+    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
+        raise InputError(f"{path}: expected a list of a string for each sentence: the tags of its words, with spaces")
+    return found
 
 
 def _sentences(path: str) -> Iterator[str]:

@@ -177,7 +177,7 @@ class Properties(Section):
     """Tag files by kind, such as semantic, and language: a line for each line of its text with a tag for each of its
     words, as corpus.words cuts them, between spaces, of any tagger; `.gz` allowed. `O`, `_` and what ends in `_UNK`
     say that a word has no tag: it counts as a word that shares none. Several tags of a word stand with `|||` between
-    them, and each counts. A relative path starts at the study file."""
+    them, and each counts. A `.json` file holds the lines as a list. A relative path starts at the study file."""
 
     @field_validator("tags")
     @classmethod

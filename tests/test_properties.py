@@ -124,6 +124,21 @@ def test_tags__several_of_a_word_count_each(tmp_path: Path) -> None:
     assert part.label.sel(property="pos").item() == "N"
 
 
+def test_tags__of_a_list_in_json(tmp_path: Path) -> None:
+    file, where = tmp_path / "labels.json", (np.array([2, 1]), np.array([1, 0]), np.array([0, 1]))
+    file.write_text('["DET N",\n"X"]')
+    assert read_tags(str(file), *where).tolist() == ["X", "N"]
+    for content, message in (
+        ('["DET N",\nX]', "labels.json, line 2: not of the form of JSON"),
+        ('{"DET": "N"}', "labels.json: expected a list of a string for each sentence"),
+        ('["DET N", ["X"]]', "labels.json: expected a list of a string for each sentence"),
+        ('["DET N", "X Y"]', "labels.json, item 2: found 2 tags, expected 1"),
+    ):
+        file.write_text(content)
+        with pytest.raises(InputError, match=message):
+            read_tags(str(file), *where)
+
+
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
