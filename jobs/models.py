@@ -1,7 +1,7 @@
 """Checkpoints that a study makes of a model, tuned for a downstream task or with weights drawn anew; their scores."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from engine import labelled, paths
@@ -12,7 +12,7 @@ from jobs.clustering import PROCESS
 from jobs.layout import Layout
 from jobs.selections import described
 from schemas.checkpoint import Checkpoint
-from schemas.downstream import Downstream
+from schemas.downstream import Downstream, Parts
 from schemas.errors import InputError
 from schemas.study import Study, digest
 from schemas.task import Key
@@ -73,7 +73,22 @@ def task_hash(task: Downstream) -> str:
 
 def _hash(task: Downstream, split: str, checkpoint: Checkpoint) -> str:
     parts = task.within(split, checkpoint.tuned_on)
-    return digest(task.kind, task.tuning, {part: [content(file) for file in of] for part, of in parts.items()})
+    more = _further_labels(task, parts) if split == "train" else []
+    files = {part: [content(file) for file in of] for part, of in parts.items()}
+    return digest(task.kind, task.tuning, files, *([more] if more else []))
+
+
+def _further_labels(task: Downstream, parts: Parts) -> list[str]:
+    """Labels of a new head that some parts of the training text lack, and the others have."""
+    if task.kind == "translation" or parts.keys() == task.train.keys():
+        return []
+    every, some = (_labels(task.kind, labelled.check(task.kind, of)) for of in (task.train, parts))
+    return sorted({*every} - {*some})
+
+
+def _labels(kind: str, found: Iterable[str]) -> list[str]:
+    """What a new head can answer, of the labels that its training text has."""
+    return labelled.with_inside(found) if kind == "tagging" else sorted(found)
 
 
 def content(path: str) -> str:
@@ -148,7 +163,7 @@ def check_texts(study: Study, done: Collection[str]) -> None:
 
 def _check_labels(name: str, task: Downstream, labels: Mapping[str, Mapping[str, str]]) -> None:
     """Refuse labels, with their places by split, that training text in no language has."""
-    known = labelled.with_inside(labels["train"]) if task.kind == "tagging" else sorted(labels["train"])
+    known = _labels(task.kind, labels["train"])
     for split, of in labels.items():
         for label, place in of.items():
             if label not in known:

@@ -73,12 +73,12 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 def test_tuning__stopped_in_a_pass_goes_on_behind_the_last_whole_one(bert: str, tmp_path: Path) -> None:
     task = task_of(small_tasks.tagging(tmp_path / "data", count=100))
-    downstream.tune(task, bert, ["de"], str(tmp_path / "whole"))
+    undisturbed = downstream.tune(task, bert, ["de"], str(tmp_path / "whole"))
     seen: list[int] = []
 
     def stop(step: int, steps: int, words: str) -> None:
         seen.append(step)
-        if step >= 20 and len(seen) <= 2:  # in the second pass of 13 steps
+        if step >= 20 and 10 in seen:  # in the second pass of 13 steps
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -86,12 +86,33 @@ def test_tuning__stopped_in_a_pass_goes_on_behind_the_last_whole_one(bert: str, 
     (work,) = (tmp_path / "stopped.fit").iterdir()
     (work / "checkpoint-9999").mkdir()  # of a process that was killed while it saved
     assert not (tmp_path / "stopped").exists()
-    seen += [0, 0]
-    downstream.tune(task, bert, ["de"], str(tmp_path / "stopped"), stop)
-    assert min(seen[4:]) > 13
+    seen.clear()
+    stopped = downstream.tune(task, bert, ["de"], str(tmp_path / "stopped"), stop)
+    assert min(seen) > 13
+    assert stopped.outcome == pytest.approx(undisturbed.outcome, rel=1e-12)
     whole, again = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
     assert whole.keys() == again.keys()
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
+
+
+def test_tuning__begins_anew_where_the_head_is_another(bert: str, tmp_path: Path) -> None:
+    """What a language that is not tuned on has of labels gives the head its outputs."""
+    values = small_tasks.tagging(tmp_path / "data", count=40)
+    seen: list[int] = []
+
+    def stop(step: int, steps: int, words: str) -> None:
+        seen.append(step)
+        if len(seen) == 2:  # in the fourth pass of 5 steps
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        downstream.tune(task_of(values), bert, ["de"], str(tmp_path / "tuned"), stop)
+    (tmp_path / "data" / "fr.train").write_text("a\tB-ANY\nb\tO\n")  # sorted before the others
+    downstream.tune(task_of(values), bert, ["de"], str(tmp_path / "tuned"), stop)
+    assert seen[2] <= 5
+    downstream.tune(task_of(values), bert, ["de"], str(tmp_path / "undisturbed"))
+    one, other = weights(tmp_path / "tuned"), weights(tmp_path / "undisturbed")
+    assert all(np.array_equal(one[name], other[name]) for name in other)
 
 
 def test_tuning__keeps_an_earlier_pass_that_is_better(bert: str, tmp_path: Path) -> None:
@@ -304,6 +325,12 @@ def test_pretrain(tmp_path: Path, terminal: Terminal) -> None:
     assert f"{tmp_path / 'made'}: holds a checkpoint already; choose another folder with --out" in said
     assert weights_of.read_bytes() == before
     assert "expected a language and its file" in terminal("pretrain", "de.txt", "-o", tmp_path / "x", code=2)
+    for more, message in (
+        ([f"de={tmp_path / 'en.txt'}"], f"de={tmp_path / 'en.txt'}: de has {tmp_path / 'de.txt'} already"),
+        (["--learning-rate", -1], "--learning-rate -1: expected a number above 0"),
+        ([f"fr={tmp_path / 'fr.txt'}"], f"{tmp_path / 'fr.txt'}: no such file; expected the text of a language"),
+    ):
+        assert message in terminal("pretrain", *texts, *more, "-o", tmp_path / "x", *size, code=2)
     assert "expected a multiple of the 3 heads" in terminal(
         "pretrain", *texts, "-o", tmp_path / "x", "--heads", 3, "--hidden", 16, code=2
     )

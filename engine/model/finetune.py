@@ -77,13 +77,13 @@ def finetune(
         for of in (train, dev)
         for part in of.values()
     ]
-    made = digest(identity(model, trusted=trusted), kind, settings, *texts)
+    made = digest(identity(model, trusted=trusted), kind, settings, head.labels, *texts)
     work = f"{directory}.fit/{made}"
     trainer = _trainer(head, rows, checked, settings, work, progress)
     last = _last_whole(work)
     with threads_for(head):
         outcome = trainer.train(resume_from_checkpoint=last)
-    found = {"steps": float(outcome.global_step), "loss": float(outcome.training_loss)}
+    found = {"steps": float(outcome.global_step), "loss": _mean_loss(trainer.state.log_history)}
     if checked and trainer.state.best_metric is not None:
         name = "loss" if kind == "translation" else PRIMARY[kind]
         found[f"dev_{name}"] = float(trainer.state.best_metric)
@@ -187,6 +187,19 @@ def _last_whole(work: str) -> str | None:
     return f"{work}/checkpoint-{max(numbers)}" if numbers else None
 
 
+def _mean_loss(logged: Iterable[Mapping[str, Any]]) -> float:
+    """Mean training loss of all steps, of which each log has the mean since the log before.
+
+    The Trainer's own divides what it has seen since it was begun or taken up again by the steps of all.
+    """
+    total, before = 0.0, 0
+    for log in logged:
+        if "loss" in log:
+            total += log["loss"] * (log["step"] - before)
+            before = log["step"]
+    return total / max(before, 1)
+
+
 def _best(logits: Any, _: Any) -> Any:
     """Numbers of the labels; encoder-decoder models give states behind their logits."""
     return (logits[0] if isinstance(logits, tuple) else logits).argmax(-1)
@@ -219,6 +232,11 @@ class _Told(transformers.TrainerCallback):  # type: ignore[misc]  # transformers
         """Log the last step, too: only losses that are logged are gathered from all processes."""
         if state.global_step >= state.max_steps:
             control.should_log = True
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Log what is since the last log, before the pass is saved: one that goes on behind it would not know it."""
+        control.should_log = True
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
