@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 DRAWS = 9999
 """Draws of the bootstrap and of the permutation test."""
 
+_CONSTANT = 0.05
+"""Part of the bootstrap's draws that may be constant: as many as lie outside its interval."""
+
 
 def rank_correlation(
     one: NDArray[np.floating], other: NDArray[np.floating], seed: int = 0, draws: int = DRAWS
@@ -29,7 +32,8 @@ def rank_correlation(
     wide than too narrow, and of few rows coarse); `p` of the two-sided test whose draws deal whole rows and whole
     columns of `other` anew (exact where both are exchangeable; with cells left out, those count that both then have),
     (1 + draws that correlate as much) / (1 + draws); `points` (count). NaN, but for `points`, of fewer than three
-    cells or where one variable is constant.
+    cells or where one variable is constant. No interval, `low` and `high` NaN, where more than a twentieth of the draws
+    have no correlation, because they are of one value: those that are left say nothing of what the cells may be.
 
     Examples
     --------
@@ -51,7 +55,8 @@ def rank_correlation(
     rows, columns = (draw.permuted(np.tile(np.arange(n), (draws, 1)), axis=1) for n in one.shape)
     against = other[rows[:, :, None], columns[:, None, :]]
     dealt = _spearman(one[None], against)
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    told = np.isnan(drawn).mean() <= _CONSTANT
+    low, high = np.nanquantile(drawn, (0.025, 0.975)) if told else (np.nan, np.nan)
     as_much = int((np.abs(dealt) >= abs(rho) - 1e-12).sum())
     return found | {"rho": float(rho), "low": float(low), "high": float(high), "p": (1 + as_much) / (1 + draws)}
 

@@ -282,11 +282,12 @@ CORRELATIONS = Schema(
         *_coordinates(*_CORRELATION_DIMS),
         Variable("rho", _CORRELATION_DIMS, "float64", "rank correlation, in [-1, 1]"),
         Variable(
-            "low", _CORRELATION_DIMS, "float64", "lower end of its bootstrap interval, of checkpoints and languages"
+            "low",
+            _CORRELATION_DIMS,
+            "float64",
+            "lower end of its bootstrap interval, of checkpoints and languages; NaN where many draws are constant",
         ),
-        Variable(
-            "high", _CORRELATION_DIMS, "float64", "upper end of its bootstrap interval, of checkpoints and languages"
-        ),
+        Variable("high", _CORRELATION_DIMS, "float64", "upper end of its bootstrap interval"),
         Variable(
             "p",
             _CORRELATION_DIMS,
@@ -295,7 +296,7 @@ CORRELATIONS = Schema(
         ),
         Variable("points", _CORRELATION_DIMS, "float64", "pairs of a checkpoint and a language", units="count"),
     ),
-    version=3,
+    version=4,
 )
 
 _PART_DIMS = ("layer", "concept", "property")

@@ -87,7 +87,8 @@ def check_correlations(tree: xr.DataTree) -> None:
             continue
         assert float(cell.rho) == pytest.approx(spearmanr(values, given).statistic)
         assert float(cell.points) == len(points)
-        assert -1 <= float(cell.low) <= float(cell.high) <= 1
+        assert np.isnan(cell.low)  # of two checkpoints and two languages a quarter of the draws is one point
+        assert np.isnan(cell.high)
         assert float(cell.p) > 1 / 5  # two checkpoints and two languages can be dealt in 4 ways
 
 

@@ -100,6 +100,18 @@ def test_correlation__is_spearmans(rows: int, columns: int, data: st.DataObject)
     assert 0 < found["p"] <= 1
 
 
+def test_correlation__gives_no_interval_of_what_is_mostly_constant() -> None:
+    """Of three points in one language one draw in nine has one point alone; of two checkpoints half of the draws."""
+    three = rank_correlation(np.array([[0.1], [0.2], [0.3]]), np.array([[50.0], [60], [70]]))
+    assert (three["rho"], three["points"]) == (1.0, 3)
+    assert np.isnan([three["low"], three["high"]]).all()
+    rows = np.array([[1.0, 1, 1, 1, 1], [2, 2, 2, 2, 2]])
+    assert np.isnan(rank_correlation(rows, rows * 3)["low"])
+    draw = np.random.default_rng(0)
+    many = rank_correlation(draw.random((4, 5)), draw.random((4, 5)))
+    assert -1 <= many["low"] <= many["rho"] <= many["high"] <= 1
+
+
 def test_correlation__p_is_that_of_all_permutations() -> None:
     one, other = np.array([[1.0, 2, 3, 4, 5]]), np.array([[2.0, 1, 3, 5, 4]])
     rho = spearmanr(one[0], other[0]).statistic
