@@ -3,6 +3,7 @@
 import bisect
 import functools
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -31,6 +32,12 @@ _WORDS = 40
 """Words of a cloud at most."""
 
 
+SHARED = "several languages"
+"""In the place of a word's language, where several spell a word so."""
+
+_ALONE = 0.9
+"""Part of a word's tokens that one language has more than, for the word to be its own."""
+
 _ROOM = 0.97
 """Part of a panel's width that its title may have: letters are a little wider at some resolutions than as measured."""
 
@@ -43,7 +50,25 @@ class Cloud:
     words: Mapping[str, int]
     """Tokens by word."""
     languages: Mapping[str, str]
-    """Language of each word."""
+    """Language of each word, or SHARED."""
+
+    @classmethod
+    def mixed(cls, title: str, words: Sequence[str], languages: Sequence[str]) -> "Cloud":
+        """Tokens of several languages; a spelling belongs to one that has more than nine tenths of its tokens.
+
+        Examples
+        --------
+        >>> cloud = Cloud.mixed("", ["a", "a", "b", "c"], ["de", "en", "en", "de"])
+        >>> dict(cloud.languages) == {"a": SHARED, "b": "en", "c": "de"}
+        True
+        """
+        of_word: dict[str, Counter[str]] = {}
+        for word, language in zip(words, languages, strict=True):
+            of_word.setdefault(word, Counter())[language] += 1
+        tokens = {word: of.total() for word, of in of_word.items()}
+        most = {word: max(of, key=of.__getitem__) for word, of in of_word.items()}
+        alone = {word: of[most[word]] > _ALONE * tokens[word] for word, of in of_word.items()}
+        return cls(title, tokens, {word: most[word] if alone[word] else SHARED for word in tokens})
 
     @classmethod
     def ranked(cls, title: str, words: Sequence[str], language: str) -> "Cloud":
@@ -57,8 +82,7 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
     Arabic is shaped and runs from right to left; every script is drawn in an installed font that has it, of DejaVu
     Sans, which comes with matplotlib (Latin, Greek, Cyrillic, Arabic, Hebrew), and those of the system.
     """
-    known = sorted({language for cloud in clouds for language in cloud.languages.values()})
-    colours = dict(zip(known, COLOURS * (1 + len(known) // len(COLOURS)), strict=False))
+    colours = colours_of(language for cloud in clouds for language in cloud.languages.values())
     columns = min(2, len(clouds))
     rows = -(-len(clouds) // columns)
     above, below, between = 0.38 if title else 0.2, 0.2, 0.22  # inches: titles, the legend, titles of further rows
@@ -75,12 +99,20 @@ def cloud_figure(clouds: Sequence[Cloud], title: str = "") -> Figure:
         for axes, cloud in zip(grid.flat, clouds, strict=False):
             frame(axes, cloud.title)
             fill(axes, cloud, colours)
-        if len(known) > 1:
+        if len(colours) > 1:
             handles = [matplotlib.lines.Line2D([], [], color=c, linewidth=3, label=n) for n, c in colours.items()]
             figure.legend(handles=handles, ncols=len(handles), loc="lower center", frameon=False, borderaxespad=0)
         if title:
             _write(figure.suptitle("", fontsize=8, y=1 - 0.04 / height, va="top"), title, _ROOM * figure.bbox.width)
     return figure
+
+
+def colours_of(languages: Iterable[str]) -> dict[str, str]:
+    """Colours of some languages, by name, and grey behind them where words are of several."""
+    given = {*languages}
+    known = sorted(given - {SHARED})
+    colours = dict(zip(known, COLOURS * (1 + len(known) // len(COLOURS)), strict=False))
+    return colours | ({SHARED: "0.45"} if SHARED in given else {})
 
 
 def cloud_style(clouds: Sequence[Cloud]) -> dict[str, Any]:
@@ -148,10 +180,35 @@ def fill(axes: Axes, cloud: Cloud, colours: Mapping[str, str]) -> None:
     for row, height in zip(rows, tall, strict=True):
         x = (box.width - widths[row].sum() - gap * (len(row) - 1)) / 2
         y -= height
-        rightward = [unicodedata.bidirectional(texts[at].get_text()[0]) not in ("R", "AL") for at in row]
-        for at in row if any(rightward) else reversed(row):
+        for at in _in_direction(row, [_runs_left(texts[at].get_text()) for at in row]):
             texts[at].set(position=(x / box.width, (y + 0.2 * height) / box.height), fontsize=sizes[at])  # above tails
             x += widths[at] + gap
+
+
+def _runs_left(word: str) -> bool | None:
+    """Whether the first letter with a direction runs from right to left; None of numbers and marks, which have none."""
+    strong = (kind for kind in map(unicodedata.bidirectional, word) if kind in ("L", "R", "AL"))
+    return {"L": False, "R": True, "AL": True, None: None}[next(strong, None)]
+
+
+def _in_direction(row: Sequence[int], leftward: Sequence[bool | None]) -> list[int]:
+    """Words of a row from left to right on the page: those that run from right to left stand so, one after the other.
+
+    What has no direction goes with what stands before it, and at the beginning with what comes behind it.
+
+    Examples
+    --------
+    >>> _in_direction([0, 1, 2, 3], [None, True, None, False]), _in_direction([0, 1], [None, None])
+    ([2, 1, 0, 3], [0, 1])
+    """
+    runs: list[tuple[bool, list[int]]] = []
+    known = next((left for left in leftward if left is not None), False)
+    for at, left in zip(row, leftward, strict=True):
+        known = known if left is None else left
+        if not runs or runs[-1][0] != known:
+            runs.append((known, []))
+        runs[-1][1].append(at)
+    return [at for left, run in runs for at in (reversed(run) if left else run)]
 
 
 def _rows(widths: NDArray[np.float64], room: float, gap: float) -> list[list[int]]:

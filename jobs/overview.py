@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import matplotlib.style
 import numpy as np
@@ -17,8 +18,8 @@ from engine import colap, store
 from engine.concepts import chosen_concepts, chosen_runs
 from engine.flat import flat
 from jobs import label_files
-from jobs.clouds import Cloud, cloud_style, fill, frame
-from jobs.figures import COLOURS, PAGE_WIDTH
+from jobs.clouds import Cloud, cloud_style, colours_of, fill, frame
+from jobs.figures import PAGE_WIDTH
 from jobs.layout import Layout
 from jobs.selections import concepts_name
 from jobs.show import by_count, strengths
@@ -168,10 +169,9 @@ def drawn(clouds: Sequence[Cloud], maps: Sequence[Map]) -> Figure:
     A dot is a concept: its area is its tokens, its colour the language of most of them, and a black ring says that it
     overlaps.
     """
-    languages = sorted(
-        {*(one for cloud in clouds for one in cloud.languages.values()), *(one for of in maps for one in of.languages)}
+    colours = colours_of(
+        chain((one for cloud in clouds for one in cloud.languages.values()), *(of.languages for of in maps))
     )
-    colours = dict(zip(languages, COLOURS * (1 + len(languages) // len(COLOURS)), strict=False))
     rows: list[Sequence[Cloud | Map]] = [row for row in (clouds, maps) if row]
     heights = [1.7 if row is clouds else 2.6 for row in rows]
     with matplotlib.style.context(cloud_style(clouds), after_reset=True):

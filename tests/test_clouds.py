@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from jobs import overview
-from jobs.clouds import Cloud, cloud_figure, families, letters
+from jobs.clouds import SHARED, Cloud, cloud_figure, families, letters
 
 
 def test_clouds__shape_arabic_and_find_fonts(tmp_path: Path) -> None:
@@ -41,6 +41,42 @@ def test_clouds__titles_lie_apart_and_words_can_be_read(count: int) -> None:
         box = axes.get_window_extent()
         extents = [text.get_window_extent() for text in axes.texts]
         assert all(box.x0 <= one.x0 and one.x1 <= box.x1 and box.y0 <= one.y0 + 1 for one in extents)
+
+
+def test_clouds__words_of_several_languages_are_none_s_own() -> None:
+    words = ["Anna"] * 10 + ["Haus"] * 4 + ["in"] * 21
+    languages = ["de"] * 5 + ["en"] * 5 + ["de"] * 4 + ["en"] * 20 + ["de"]
+    cloud = Cloud.mixed("", words, languages)
+    assert dict(cloud.words) == {"Anna": 10, "Haus": 4, "in": 21}
+    assert dict(cloud.languages) == {"Anna": SHARED, "Haus": "de", "in": "en"}
+    figure = cloud_figure([cloud])
+    shown = dict(
+        zip((text.get_text() for text in figure.legends[0].get_texts()), figure.legends[0].get_lines(), strict=True)
+    )
+    assert {*shown} == {"de", "en", SHARED}
+    for text in figure.axes[0].texts:
+        assert text.get_color() == shown[cloud.languages[text.get_text()]].get_color()
+    (only,) = cloud_figure([Cloud.mixed("", words[:10], languages[:10])]).axes[0].texts
+    assert only.get_text() == "Anna"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["بيت", "٢٠٢٠", "لا"], ["لا", "٢٠٢٠", "بيت"]),
+        (["٢٠٢٠", "بيت"], ["بيت", "٢٠٢٠"]),
+        (["cat", "2020", "dog"], ["cat", "2020", "dog"]),
+        (["cat", "بيت", "لا", "dog"], ["cat", "لا", "بيت", "dog"]),
+        (["(بيت)", "لا"], ["لا", "(بيت)"]),
+        ([".", "!"], [".", "!"]),
+    ],
+)
+def test_clouds__rows_run_as_their_words_do(words: list[str], expected: list[str]) -> None:
+    cloud = Cloud("", {word: 9 - rank for rank, word in enumerate(words)}, dict.fromkeys(words, "ar"))
+    (axes,) = cloud_figure([cloud]).axes
+    assert len({round(text.get_position()[1], 2) for text in axes.texts}) <= len(words)
+    drawn = sorted(axes.texts, key=lambda text: text.get_position()[0])
+    assert [text.get_text() for text in drawn] == expected
 
 
 def test_titles__are_cut_to_the_width_of_their_panel() -> None:
