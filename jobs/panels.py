@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from engine.properties import LEXICAL, kinds_of_tags
 from jobs.figures import COLOURS, COLUMN_WIDTH, LINE_STYLES, MARKERS, PAGE_WIDTH, STYLE
@@ -78,6 +79,7 @@ def sweep_figure(
                 null = "null_types_high" if measure == "calign" else "null_languages_high"
                 if null in drawn:  # results of before 0.8.0 have none along N-best
                     at.fill_between(drawn[dim].values, 0, ends[null], color="0.9", linewidth=0, zorder=-1)
+                    highest = max(highest, float(ends[null].max()))
                     banded += ", grey: what its null reaches"
             at.set_xlabel(below)
             at.set_ylim(0, 1.05 * highest)
@@ -114,12 +116,16 @@ def _where(tree: xr.Dataset, checkpoint: str, stack: str, pair: tuple[str, str])
 
 
 def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: str) -> Figure:
-    """Draw CALIGN or COLAP by layer with its bootstrap interval, and grey what the null reaches; a panel for each pair.
+    """Draw CALIGN or COLAP by layer with its bootstrap interval, and a thin line at what its null reaches.
 
-    The null of CALIGN deals types anew to concepts of the same sizes; that of COLAP shuffles languages.
+    A panel for each pair; colours and markers are checkpoints, of curves, intervals and nulls, line styles states. The
+    null of CALIGN deals types anew to concepts of the same sizes; that of COLAP shuffles languages.
     """
     scores, drawn = (results[name].to_dataset() for name in (measure, f"uncertainty/{measure}"))
     null = "null_types_high" if measure == "calign" else "null_languages_high"
+    ways = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
+    looks = dict(zip(map(str, scores.checkpoint.values), ways, strict=False))
+    states: dict[str, Any] = {}
     groups = [*study.directions] if measure == "calign" else [*study.language_sets]
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
@@ -132,18 +138,18 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: 
             labels = (
                 {"source": group[0], "target": group[1]} if measure == "calign" else {"language_set": "+".join(group)}
             )
-            for checkpoint, colour, marker in zip(
-                scores.checkpoint.values.tolist(), cycle(COLOURS), cycle(MARKERS), strict=False
-            ):
+            for checkpoint, (colour, marker) in looks.items():
                 where = labels | {"checkpoint": checkpoint, "stack": stack}
                 line, band = scores[measure].sel(where) * 100, drawn.sel(where) * 100
-                layers = line.layer.values
-                at.fill_between(layers, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
-                at.fill_between(layers, 0, band[null], color="0.8", linewidth=0, zorder=0)
-                style = LINE_STYLES[study.fine_tuning(checkpoint, *group)]
+                _interval(at, line.layer.values, band.low.values, band.high.values, colour)
                 at.plot(
-                    layers, line, color=colour, linestyle=style, linewidth=1.2, marker=marker, markersize=2.5,
-                    label=checkpoint,
+                    line.layer.values, band[null], color=colour, linewidth=0.5, marker="_", markersize=5, alpha=0.8,
+                )  # fmt: skip
+                state = study.fine_tuning(checkpoint, *group)
+                states[state] = LINE_STYLES[state]
+                at.plot(
+                    line.layer.values, line, color=colour, linestyle=states[state], linewidth=1.2, marker=marker,
+                    markersize=2.5,
                 )  # fmt: skip
             at.set_title((" → " if measure == "calign" else "+").join(group))
             _grid(at)
@@ -153,9 +159,22 @@ def uncertainty_figure(results: xr.DataTree, study: Study, measure: str, stack: 
                 at.tick_params(labelbottom=True)
         for row in grid:
             row[0].set_ylabel(f"{measure.upper()} (%)")
-        handles, shown = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, shown, ncols=min(4, len(shown)), loc="outside lower center", frameon=False)
+        handles = [
+            Line2D([], [], color=colour, marker=marker, markersize=3, linewidth=1.2, label=checkpoint)
+            for checkpoint, (colour, marker) in looks.items()
+        ]
+        handles += [Line2D([], [], color="0.3", linestyle=style, label=state) for state, style in states.items()]
+        handles.append(Line2D([], [], color="0.3", linewidth=0.5, marker="_", markersize=5, label="what nulls reach"))
+        figure.legend(handles=handles, ncols=min(6, len(handles)), loc="outside lower center", frameon=False)
     return figure
+
+
+def _interval(at: Axes, layers: NDArray[np.integer], low: Any, high: Any, colour: str) -> None:
+    """Shade an interval by layer; at a layer without a neighbour, of which there is nothing to shade, as a bar."""
+    at.fill_between(layers, low, high, color=colour, alpha=0.2, linewidth=0)
+    known = np.pad(np.isfinite(low), 1)
+    alone = known[1:-1] & ~known[:-2] & ~known[2:]
+    at.vlines(layers[alone], low[alone], high[alone], color=colour, alpha=0.3, linewidth=4)
 
 
 def properties_figure(results: xr.DataTree, study: Study, checkpoint: str, stack: str) -> Figure:

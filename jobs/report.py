@@ -167,7 +167,7 @@ def figures(tree: xr.DataTree, study: Study, layout: Layout) -> Iterator[Drawn]:
                 caption = f"Numbers of concepts, {of_pair} (footnote 4)"
                 yield f"k-{'-'.join(pair)}{behind}", caption, partial(drawn, NUMBERS)
         for measure in ("calign", "colap") if "uncertainty" in tree else ():
-            caption = f"{measure.upper()}{of} with 95 % intervals; grey: what nulls reach"
+            caption = f"{measure.upper()}{of} with 95 % intervals; thin lines: what nulls reach"
             yield f"{measure}-uncertainty{behind}", caption, partial(uncertainty_figure, tree, study, measure, stack)
         for name in study.checkpoints if "properties" in tree else ():
             caption = f"Lexical and semantic concepts of {name}{of} by layer (Figure 9)"
@@ -187,7 +187,7 @@ def _between(tree: xr.DataTree, study: Study, stacks: str) -> Iterator[Drawn]:
         drawn = partial(sweep_figure, tree, study, checkpoint, stacks, pair, ALIGNED)
         yield f"sweeps-{'-'.join(pair)}-{stacks}", caption, drawn
     if "uncertainty" in tree:
-        caption = f"CALIGN, {stacks}, with 95 % intervals; grey: what nulls reach"
+        caption = f"CALIGN, {stacks}, with 95 % intervals; thin lines: what nulls reach"
         yield f"calign-uncertainty-{stacks}", caption, partial(uncertainty_figure, tree, study, "calign", stacks)
 
 
@@ -210,7 +210,9 @@ def _clouds(scores: xr.DataArray, study: Study, layout: Layout, stack: str, behi
         layers = studied_layers(scores, checkpoint, stack, (source, target))
         for layer in dict.fromkeys((*layers[:1], *layers[-1:])):
             clouds = []
-            for pair in aligned_pairs(study, layout, checkpoint, stack, layer, source, target, _CLOUDS // 2):
+            every = aligned_pairs(study, layout, checkpoint, stack, layer, source, target, study.concepts.ks[0])
+            first = {pair.target_concept: pair for pair in reversed(every)}  # each concept once
+            for pair in [pair for pair in every if first[pair.target_concept] is pair][: _CLOUDS // 2]:
                 of = (source, target, pair.source_words, pair.source_concept), (
                     target, source, pair.target_words, pair.target_concept
                 )  # fmt: skip
@@ -263,7 +265,7 @@ def _cloud(study: Study, layout: Layout, concept: Concept) -> Cloud:
     called = label_files.titles(study, layout, label_files.read(layout), *of)
     if concept.concept in called:
         title = f"{called[concept.concept]} ({title})"
-    return Cloud(title, Counter(words), {word: names[of] for word, of in zip(words, languages, strict=True)})
+    return Cloud.mixed(title, words, [names[language] for language in languages])
 
 
 def _chosen(given: Sequence[str], study: Study, layout: Layout) -> Iterator[Drawn]:
@@ -276,7 +278,7 @@ def _chosen(given: Sequence[str], study: Study, layout: Layout) -> Iterator[Draw
 
 def _named(name: str, text: str, study: Study) -> Concept:
     checkpoint, stack, selection, layer, number = (*name.split("/"), "", "", "", "", "")[:5]
-    if name.count("/") != 4 or not (layer.isdigit() and number.isdigit()):
+    if name.count("/") != 4 or not (layer.isdecimal() and number.isdecimal()):
         raise InputError(
             f"--cloud {text}: expected CHECKPOINT/STACK/SELECTION/LAYER/NUMBER, as base/encoder/de/6/17, or two of "
             "them with = between"

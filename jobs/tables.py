@@ -27,6 +27,10 @@ _LATEX = str.maketrans(
 )
 
 
+_PAGE = 40
+"""Rows that a page of LaTeX has room for."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Text in rows and columns; the first row is the header."""
@@ -50,12 +54,16 @@ class Table:
         return sink.getvalue()
 
     def latex(self) -> str:
-        """The table as a LaTeX float, for the package booktabs."""
+        """The table as a LaTeX float, for the package booktabs; one longer than a page breaks, by longtable."""
         header, *rows = (" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in self.rows)
         columns = "".join("l" if left else "r" for left in self._left())
+        caption = rf"\caption{{{self.caption.translate(_LATEX)}}}\label{{tab:{self.name}}}"
+        if len(rows) > _PAGE:
+            head = [rf"\begin{{longtable}}{{{columns}}}", caption + r" \\", r"\toprule", header, r"\midrule"]
+            again = [r"\endfirsthead", r"\toprule", header, r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot"]
+            return "\n".join([*head, *again, *rows, r"\end{longtable}"]) + "\n"
         head = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule"]
-        foot = [r"\bottomrule", r"\end{tabular}", rf"\caption{{{self.caption.translate(_LATEX)}}}", r"\end{table}"]
-        return "\n".join([*head, *rows, *foot]) + "\n"
+        return "\n".join([*head, *rows, r"\bottomrule", r"\end{tabular}", caption, r"\end{table}"]) + "\n"
 
     def _left(self) -> list[bool]:
         """Whether each column holds words."""
@@ -235,13 +243,14 @@ def _correlations(found: xr.Dataset) -> Table:
         for layer in found.layer.values.tolist():
             cell = found.sel(task=task, measure=measure, stack=stack, layer=layer)
             if float(cell.rho) == float(cell.rho):
-                values = f"{float(cell.rho):.2f}", f"{float(cell.low):.2f} to {float(cell.high):.2f}"
+                interval = f"{float(cell.low):.2f} to {float(cell.high):.2f}" if cell.low.notnull() else ""
+                values = f"{float(cell.rho):.2f}", interval
                 more = f"{float(cell.p):.3f}", f"{int(cell.points)}"
                 rows.append((str(task), str(measure), str(stack), str(layer), *values, *more))
     return Table(
         "correlations",
         "Rank correlation with the scores of downstream tasks, over checkpoints, save untrained ones, and languages, "
-        "which are drawn, and for p dealt anew, as wholes: of few checkpoints intervals are wide",
+        "which are drawn, and for p dealt anew, as wholes: of few checkpoints intervals are wide, or none can be given",
         tuple(rows),
     )
 

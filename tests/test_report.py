@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.image import imread
 
 from engine import results, store
@@ -16,8 +18,9 @@ from engine.properties import forms_shared
 from engine.scores import tabulate
 from jobs import label_files, overview
 from jobs.clouds import Cloud, cloud_figure, without_font
+from jobs.figures import COLOURS
 from jobs.files import load_study
-from jobs.panels import NUMBERS, properties_figure, sweep_figure
+from jobs.panels import NUMBERS, properties_figure, sweep_figure, uncertainty_figure
 from jobs.report import figures
 from jobs.show import aligned_pairs
 from jobs.tables import Table, data_table, score_tables
@@ -369,6 +372,57 @@ def test_table__is_escaped_in_each_form() -> None:
     assert "a|b_c,2.5" in table.csv()
 
 
+def test_table__that_is_longer_than_a_page_breaks() -> None:
+    rows = [("name", "n"), *((f"row{number}", str(number)) for number in range(100))]
+    text = Table("t", "caption", tuple(rows)).latex()
+    assert text.startswith("\\begin{longtable}{lr}\n\\caption{caption}\\label{tab:t} \\\\\n")
+    assert text.index("\\endhead") < text.index("row0 & 0") < text.index("row99 & 99") < text.index("\\end{longtable}")
+    assert "\\begin{table}" in Table("t", "caption", tuple(rows[:41])).latex()
+
+
+def test_uncertainty__each_checkpoint_has_its_own_null(reported: SmallStudy) -> None:
+    study, _ = load_study(str(reported.file))
+    tree = results.load(str(reported.directory / "results.zarr"))
+    drawn = tree["uncertainty/calign"].to_dataset()
+    figure = uncertainty_figure(tree, study, "calign", "encoder")
+    axes = figure.axes[[*study.directions].index(("de", "en"))]
+    for number, checkpoint in enumerate(study.checkpoints):
+        band = drawn.sel(checkpoint=checkpoint, stack="encoder", source="de", target="en") * 100
+        null, curve = axes.lines[2 * number : 2 * number + 2]
+        np.testing.assert_array_equal(null.get_ydata(), band.null_types_high)
+        assert null.get_color() == curve.get_color() == COLOURS[number]
+    shown = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert shown == {*study.checkpoints, "base", "fine-tuned", "zero-shot", "what nulls reach"}
+
+
+def test_uncertainty__of_one_layer_is_a_bar(reported: SmallStudy) -> None:
+    study, _ = load_study(str(reported.file))
+    tree = results.load(str(reported.directory / "results.zarr"))
+    names = "calign", "uncertainty/calign"
+    one = xr.DataTree.from_dict({f"/{name}": tree[name].to_dataset().sel(layer=[2]) for name in names})
+    figure = uncertainty_figure(one, study, "calign", "encoder")
+    FigureCanvasAgg(figure).draw()
+    axes = figure.axes[0]
+    source, target = study.directions[0]
+    bars = [bar for bar in axes.collections if isinstance(bar, LineCollection)]
+    for bar, checkpoint in zip(bars, study.checkpoints, strict=True):
+        band = one["uncertainty/calign"].to_dataset().sel(
+            checkpoint=checkpoint, stack="encoder", source=source, target=target, layer=2
+        ) * 100  # fmt: skip
+        np.testing.assert_allclose(bar.get_segments(), [[[2, float(band.low)], [2, float(band.high)]]])
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [2]
+
+
+def test_thresholds__have_room_for_their_nulls(reported: SmallStudy) -> None:
+    study, _ = load_study(str(reported.file))
+    tree = results.load(str(reported.directory / "results.zarr"))
+    path = "uncertainty/calign_by_theta_align"
+    tree[path] = tree[path].to_dataset().assign(null_types_high=lambda of: of.null_types_high * 0 + 2.5)
+    figure = sweep_figure(tree, study, "ner", "encoder", ("de", "en"))
+    assert figure.axes[1].get_ylim()[1] > 250
+
+
 def test_report__needs_results(bert: str, tmp_path: Path, terminal: Terminal) -> None:
     study = SmallStudy(tmp_path / "s", bert)
     assert "has no results of this study yet; run colign run" in terminal("report", study.file, code=2)
@@ -379,6 +433,7 @@ def test_report__names_concepts_that_there_are_not(reported: SmallStudy, termina
         ("base/encoder/en", "expected CHECKPOINT/STACK/SELECTION/LAYER/NUMBER"),
         ("base/encoder/xx/2/0", "has no selection 'xx'"),
         ("base/encoder/en/2/99", "has layers 0, 2 and concepts below 3"),
+        ("base/encoder/en/2/¹", "expected CHECKPOINT/STACK/SELECTION/LAYER/NUMBER"),
     ):
         assert message in terminal("report", reported.file, "--cloud", cloud, code=2)
 
