@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from engine.questions import Answer, Cache, Question, Request, key, one_line
+from engine.questions import Answer, Cache, Question, Request, key, tidy
 from schemas.errors import ColignError, InputError
 
 _TRIES = 6
@@ -171,7 +171,7 @@ def _answer(request: Request, model: "_Model", cache: Cache) -> list[_Unanswered
             keep(left.pop(code), text, len(request.questions))
     for question in left.values():
         try:
-            keep(question, one_line(model.answer(question.alone, request.longest)), 1)
+            keep(question, tidy(model.answer(question.alone, request.longest)), 1)
         except _UnansweredError as error:
             failed.append(error)
     return failed
@@ -249,7 +249,7 @@ class _Model:
             raise _UnansweredError(
                 f"{self._url}: its answer was cut after {longest} tokens; allow longer ones, or choose another model"
             )
-        if not (isinstance(content, str) and content.strip()):
+        if not (isinstance(content, str) and tidy(content)):
             raise _UnansweredError(f"{self._url}: gave an empty answer; allow longer ones, or choose another model")
         return content
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from schemas.errors import InputError
 
 _CHARACTERS = 4
 """Characters of a token, about, for estimates."""
+
+_NAME_OF_ANSWER = re.compile(r"^(label|answer)\s*\**\s*:\s*", re.IGNORECASE)
 
 _CODE_TOKENS = 12
 """Tokens that the code of an answer among several takes, with its signs, at most."""
@@ -114,10 +117,7 @@ class Request:
         return {
             code: answer
             for code, value in pairs
-            if code in self.questions
-            and named.count(code) == 1
-            and isinstance(value, str)
-            and (answer := one_line(value))
+            if code in self.questions and named.count(code) == 1 and isinstance(value, str) and (answer := tidy(value))
         }
 
 
@@ -158,6 +158,22 @@ def key(model: str, question: str) -> str:
 def tokens(text: str) -> int:
     """Tokens of a text, about: four characters each, and more where letters take several bytes."""
     return -(-len(text.encode()) // _CHARACTERS)
+
+
+def tidy(answer: str) -> str:
+    """An answer alone, in one line: without thoughts before it, a name for it, and marks around it.
+
+    Examples
+    --------
+    >>> tidy("<think>cats,\\ndogs</think>\\n**Label:** Animals"), tidy('"Fish & chips"'), tidy("Plural: nouns")
+    ('Animals', 'Fish & chips', 'Plural: nouns')
+    """
+    text = one_line(answer.rpartition("</think>")[2])
+    before = None
+    while text != before:
+        before = text
+        text = _NAME_OF_ANSWER.sub("", text.strip('*_`"“”„«» ')).strip()
+    return text
 
 
 def one_line(text: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine import paths, store
 from engine.properties import forms_shared
+from engine.questions import one_line
 from jobs.layout import Layout
 from jobs.selections import languages_of, selections
 from schemas.concepts import CONCEPTS
@@ -144,8 +145,11 @@ def _labels(reader: "csv.DictReader[str]", path: str, study: Study, layout: Layo
     for row in reader:
         where = f"{path}, line {reader.line_num}"
         number, concept = (row[name] or "" for name in ("layer", "concept"))
-        if not (number.isdecimal() and concept.isdecimal() and int(concept) < k and row["label"]):
+        label = one_line(row["label"] or "")
+        if not (number.isdecimal() and concept.isdecimal() and int(concept) < k and label):
             raise InputError(f"{where}: expected a layer, a concept below {k} and a label; found {list(row.values())}")
+        if None in row:  # where csv puts them
+            raise InputError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more: {row[None]}")
         for name, known in names.items():
             if row[name] not in known:
                 raise InputError(f"{where}: the study has no {name} {row[name]!r}; it has {', '.join(known)}")
@@ -163,7 +167,7 @@ def _labels(reader: "csv.DictReader[str]", path: str, study: Study, layout: Layo
             )
         yield Label(
             **asdict(named),
-            label=row["label"],
+            label=label,
             model=row.get("model") or path,
             date=row.get("date") or datetime.now(UTC).isoformat("T", "seconds"),
             concepts=made(*_place(named)),

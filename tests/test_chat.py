@@ -228,6 +228,7 @@ def test_ask__ends_at_once_while_others_wait(server: Server, cache: Cache, monke
     [
         ("stop", " ", "gave an empty answer"),
         ("stop", None, "gave an empty"),
+        ("stop", "<think>animals</think>\n** **", "gave an empty"),
         ("length", "a lab", "cut after 30 tokens"),
     ],
 )

@@ -11,7 +11,9 @@ import xarray as xr
 
 from engine import paths
 from engine.questions import tokens
+from jobs import label_files
 from jobs.label import question
+from jobs.layout import Layout
 from tests.answering import Server, a_server, parts_of  # noqa: F401  (a fixture)
 from tests.small_study import SmallStudy, Terminal, call
 
@@ -181,6 +183,8 @@ HEAD = "checkpoint\tstack\tselection\tlayer\tconcept\tlabel"
         (f"{HEAD}\ntiny\tencoder\ten\t2\t99\tname\n", "line 2: expected a layer, a concept below 3"),
         (f"{HEAD}\ntiny\tencoder\ten\t²\t0\tname\n", "line 2: expected a layer, a concept below 3"),
         (f"{HEAD}\ntiny\tencoder\ten\t2\n", "line 2: expected a layer, a concept below 3"),
+        (f"{HEAD}\ntiny\tencoder\ten\t2\t0\t  \n", "line 2: expected a layer, a concept below 3 and a label"),
+        (f"{HEAD}\ntiny\tencoder\ten\t2\t0\ta\tb\n", "line 2: expected 6 columns, found more: ['b']"),
         (f"{HEAD}\n" + "tiny\tencoder\ten\t2\t0\tname\n" * 2, "line 3: labels the concept of line 2 again"),
         (f'{HEAD}\ntiny\tencoder\ten\t2\t0\t"name" one\n', "line 2: not of the form of tab-separated values"),
         (f"{HEAD}\tconcepts\ntiny\tencoder\ten\t2\t0\tname\tab12\n", "line 2: is about other concepts than the"),
@@ -191,6 +195,14 @@ def test_label__names_the_line(study: SmallStudy, terminal: Terminal, tmp_path: 
     file.write_text(rows)
     assert message in terminal("label", study.file, "--import", file, code=2)
     assert not (study.directory / "labels.zarr").exists()
+
+
+def test_label__a_label_has_one_line(study: SmallStudy, terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "labels.tsv"
+    file.write_text(f'{HEAD}\ntiny\tencoder\ten\t2\t0\t"two\nlines "\n')
+    terminal("label", study.file, "--import", file)
+    (label,) = label_files.read(Layout(str(study.directory)))
+    assert label.label == "two lines"
 
 
 def test_label__says_what_it_needs(study: SmallStudy, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
