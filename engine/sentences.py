@@ -74,7 +74,7 @@ def read_sentences(path: str, rule: str, content: Content | None = None) -> Iter
         found and the remedy.
     """
     if not _exists(path):
-        raise InputError(f"{path}: no such file; corpus.files names one text file for each language")
+        raise InputError(f"{path}: no such file; expected the text of a language, one sentence a line")
     number = 0
     with paths.unpacked(path) as lines:
         for number, line in enumerate(lines, 1):
@@ -107,7 +107,7 @@ def _exists(path: str) -> bool:
     """
     system, place = paths.filesystem(path)
     if system.isdir(place):
-        raise InputError(f"{path}: a folder; corpus.files names one text file for each language")
+        raise InputError(f"{path}: a folder; expected the text of a language, one sentence a line, in a file")
     return bool(system.exists(place))
 
 

@@ -141,7 +141,15 @@ def pretrain_encoder(
         raise InputError(f"--words {words}: expected spaces or regex")
     if hidden % heads:
         raise InputError(f"--hidden {hidden}: expected a multiple of the {heads} heads")
-    named = dict(_named(text) for text in texts)
+    if learning_rate <= 0:
+        raise InputError(f"--learning-rate {learning_rate:g}: expected a number above 0")
+    named: dict[str, str] = {}
+    for language, path in map(_named, texts):
+        if language in named:
+            raise InputError(
+                f"{language}={path}: {language} has {named[language]} already; give each language one file"
+            )
+        named[language] = path
     read = {language: list(read_sentences(path, words)) for language, path in named.items()}
     from engine.model.train import pretrain  # noqa: PLC0415  (torch and transformers: seconds)
 

@@ -57,10 +57,15 @@ def check_checkpoint(directory: str) -> None:
     InputError
         A checkpoint lies there, or a file.
     """
-    if file := _file_above(directory):
-        raise InputError(f"{file}: a file, expected a folder for the checkpoint; choose another name with --out")
+    check_folder(directory)
     if (Path(directory) / "config.json").exists():
         raise InputError(f"{directory}: holds a checkpoint already; choose another folder with --out")
+
+
+def check_folder(directory: str) -> None:
+    """Refuse a local path that is, or leads through, a file."""
+    if file := _file_above(directory):
+        raise InputError(f"{file}: a file, expected a folder; choose another name")
 
 
 def _file_above(place: str) -> str | None:

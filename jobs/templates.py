@@ -9,6 +9,7 @@ import typer
 from engine import paths
 from jobs import files
 from jobs.arguments import Json
+from jobs.outputs import check_folder
 from jobs.progress import out, print_json
 from schemas.errors import InputError
 from schemas.study import Study
@@ -34,6 +35,7 @@ def write_template(
 ) -> None:
     """Write a study of the paper, with tuning, all states and layers; then put its files beside it and run it."""
     path = Path(directory) / f"{name}.yaml"
+    check_folder(directory)
     if path.exists():
         raise InputError(f"{path}: is there already; choose another directory")
     paths.write_text(str(path), read(name))

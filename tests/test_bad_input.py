@@ -264,7 +264,7 @@ TEXT = [
     Case("empty sentence", lines("fr", lambda text: [*text[:6], "  ", *text[7:]]),
          ("fr.txt, line 7: empty sentence", "remove line 7")),
     Case("empty file", content("de.txt", b""), ("de.txt: the file is empty", "one sentence a line")),
-    Case("missing", content("de.txt", None), ("de.txt: no such file", "corpus.files")),
+    Case("missing", content("de.txt", None), ("de.txt: no such file", "the text of a language")),
     Case("folder", both(content("de.txt", None), lambda study, _: study.text("de").mkdir()), ("de.txt", "a folder")),
     Case("gz cut off", gz(lambda data: data[:-20]), ("de.gz: not a whole gzip file", "copy it again")),
     Case("gz damaged", gz(lambda data: data[:20] + b"\xff" * 20 + data[40:]), ("de.gz: not a whole gzip file",)),

@@ -66,5 +66,5 @@ def test_paths_through_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x.zarr: .*file is a file, expected a folder; choose another name"):
         check_dataset(str(tmp_path / "file" / "x.zarr"), SCORES.name)
     for given in (tmp_path / "file", tmp_path / "file" / "made"):
-        with pytest.raises(InputError, match=r"file: a file, expected a folder for the checkpoint; choose another"):
+        with pytest.raises(InputError, match=r"file: a file, expected a folder; choose another"):
             check_checkpoint(str(given))
