@@ -40,7 +40,7 @@ from jobs.extract import extract_vectors
 from jobs.label import label_concepts
 from jobs.layout import Layout
 from jobs.plan import check_budget, clustering_table, links_table, rows, size
-from jobs.progress import Printed, err, out, print_json, progress
+from jobs.progress import Printed, err, out, print_json, progress, stoppable
 from jobs.report import write_report
 from jobs.run import check_text, records, run
 from jobs.selections import Text, read_text
@@ -280,7 +280,7 @@ def execute(
     if machine.type in QUEUED:
         err.print(f"waiting for a first worker of type {machine.type}; Ctrl-C gives up")
     began = time.time()
-    with create(machine) as workers, progress(workers) as watch:
+    with stoppable(), create(machine) as workers, progress(workers) as watch:
         results = run(study, layout, workers, machine.memory_bytes, watch, grow=grow, take_over=take_over)
     attempts = ledger.load(layout.ledger, layout.journal)
     if attempts is not None and (attempts.started >= began).any():

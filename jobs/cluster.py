@@ -28,7 +28,7 @@ from jobs.describe import describe_concepts
 from jobs.extract import ALL, TEXT, extract_into, study_of
 from jobs.outputs import check_dataset
 from jobs.plan import clustering_table, size
-from jobs.progress import out, print_json, progress
+from jobs.progress import out, print_json, progress, stoppable
 from jobs.run import Event
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import ASSIGNMENTS, CONCEPTS
@@ -163,7 +163,7 @@ def _cluster(
     done = {name for name, record in read_records(records).items() if record.fingerprint == fingerprint}
     left = [layer for layer in layers if str(Key("concepts", (*task.part, str(layer)))) not in done]
     finished = len(layers) - len(left)
-    with create(limits, models=False) as workers, progress(workers) as watch:
+    with stoppable(), create(limits, models=False) as workers, progress(workers) as watch:
 
         def say(words: str = "") -> None:
             watch(Event("concepts", finished, len(layers), words))

@@ -16,7 +16,7 @@ from engine.workers.create import create
 from jobs import files, vectors
 from jobs.layout import Layout
 from jobs.plan import size
-from jobs.progress import out, print_json, progress
+from jobs.progress import out, print_json, progress, stoppable
 from jobs.run import prepare, work
 from schemas.checkpoint import Checkpoint
 from schemas.errors import InputError
@@ -175,7 +175,7 @@ def extract_vectors(
 def extract_into(place: str, study: Study, limits: Machine, *, grow: bool = False) -> int:
     """Write the word vectors of a study without pairs; returns the projected peak of a worker in bytes."""
     layout = Alone(f"{place.removesuffix('.zarr')}.text", place)
-    with lease.held(layout.lease), create(limits) as workers, progress(workers) as watch:
+    with stoppable(), lease.held(layout.lease), create(limits) as workers, progress(workers) as watch:
         context, sizes, plan, done = prepare(
             files.in_stored_order(study, layout), layout, workers, limits.memory_bytes, grow=grow
         )

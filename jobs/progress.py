@@ -3,8 +3,11 @@
 import contextlib
 import json
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import typer
@@ -81,13 +84,40 @@ def usage_line(usage: Usage) -> str:
     return f"{many}, {usage.busy} at work, {size(usage.memory)} of {size(usage.limit)}{page}"
 
 
+_STOP = threading.Event()
+"""Set by Ctrl-C, for Python drops what it raises in the middle of a callback."""
+
+
+def _asked_to_stop(number: int, frame: FrameType | None) -> None:
+    _STOP.set()
+    signal.default_int_handler(number, frame)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """What Ctrl-C ends with a word on how to go on, and exit code 130."""
+    _STOP.clear()
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, _asked_to_stop) if ours else None
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        err.print("stopped; finished tasks are kept, run again to go on")
+        raise typer.Exit(130) from stop
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
 @contextlib.contextmanager
 def progress(workers: Workers | None = None) -> Iterator[Watch]:
-    """A bar for each stage, and what goes on in the one at work; its last note stays. Ctrl-C is exit code 130."""
+    """A bar for each stage, and what goes on in the one at work; its last note stays."""
     with _Bars(workers) as shown:
         bars: dict[str, Any] = {}
 
         def watch(event: Event) -> None:
+            if _STOP.is_set():
+                raise KeyboardInterrupt
             if event.stage not in bars:
                 end_note()
                 bars[event.stage] = shown.add_task(event.stage, total=event.total, completed=event.done)
@@ -100,13 +130,8 @@ def progress(workers: Workers | None = None) -> Iterator[Watch]:
                 err.print(shown.note, highlight=False, soft_wrap=True)
             shown.note = ""
 
-        try:
-            yield watch
-            end_note()
-        except KeyboardInterrupt as stop:
-            shown.stop()
-            err.print("stopped; finished tasks are kept, run again to go on")
-            raise typer.Exit(130) from stop
+        yield watch
+        end_note()
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,8 @@
 """The commands: what they print, where, and with which exit code."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from engine.workers.serial import SerialWorkers
+from jobs.run import Event, Watch
 from jobs.show import AlignedPair
+from schemas.study import Study
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, call
 
@@ -224,6 +228,39 @@ def test_main__stopped_by_the_keyboard(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jobs.cli.run", stop)
+    assert call(monkeypatch, "run", study.file) == 130
+    assert "finished tasks are kept, run again to go on" in capsys.readouterr().err
+
+
+def test_main__stopped_where_python_drops_it(
+    study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a callback of the garbage collector: the run ends at its next event."""
+    events = []
+
+    def run(study: Study, layout: object, workers: object, memory: int, watch: Watch, **_: object) -> None:
+        watch(Event("corpus", 0, 1))
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        events.append("goes on")
+        watch(Event("corpus", 1, 1))
+        events.append("never")
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("jobs.cli.run", run)
+    assert call(monkeypatch, "run", study.file) == 130
+    assert events == ["goes on"]
+    assert "finished tasks are kept, run again to go on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_main__stopped_while_workers_start(
+    study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SerialWorkers, "__enter__", stop)
     assert call(monkeypatch, "run", study.file) == 130
     assert "finished tasks are kept, run again to go on" in capsys.readouterr().err
 
