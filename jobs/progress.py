@@ -85,12 +85,20 @@ def usage_line(usage: Usage) -> str:
 
 
 _STOP = threading.Event()
-"""Set by Ctrl-C, for Python drops what it raises in the middle of a callback."""
+"""Set by Ctrl-C: Python prints and drops what is raised in the middle of a callback, so the next event looks at it."""
+
+_CALLBACKS = ("_gc_callback", "__del__")
+"""Functions that Python calls between two steps of others: Dask's, which measures how long garbage takes, is the one
+that a run is in now and then."""
 
 
 def _asked_to_stop(number: int, frame: FrameType | None) -> None:
     _STOP.set()
-    signal.default_int_handler(number, frame)
+    above = frame
+    while above is not None and above.f_code.co_name not in _CALLBACKS:
+        above = above.f_back
+    if above is None:
+        signal.default_int_handler(number, frame)
 
 
 @contextlib.contextmanager

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.workers.serial import SerialWorkers
@@ -242,9 +245,13 @@ def test_main__stopped_where_python_drops_it(
         watch(Event("corpus", 0, 1))
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+        _gc_callback()
         events.append("goes on")
         watch(Event("corpus", 1, 1))
         events.append("never")
+
+    def _gc_callback() -> None:  # called as Dask's, which Python drops the exception of and prints it
+        signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr("jobs.cli.run", run)
@@ -263,6 +270,32 @@ def test_main__stopped_while_workers_start(
     monkeypatch.setattr(SerialWorkers, "__enter__", stop)
     assert call(monkeypatch, "run", study.file) == 130
     assert "finished tasks are kept, run again to go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("children", "says"),
+    [(0, ""), pytest.param(1, "again to go on", marks=pytest.mark.slow), (4, "again to go on")],
+)
+def test_main__ctrl_c_in_a_terminal(study: SmallStudy, tmp_path: Path, children: int, says: str) -> None:
+    """The terminal tells all processes: while modules are imported, while processes start, and when they are there."""
+    machine = tmp_path / "machine.yaml"
+    machine.write_text("type: local\nworkers: 2\nmemory: 2\n")
+    command = [sys.executable, "-m", "jobs", "run", str(study.file), "--machine", str(machine)]
+    with (tmp_path / "said").open("w") as sink:
+        run = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+    try:
+        while len(psutil.Process(run.pid).children(recursive=True)) < children:
+            assert run.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        os.killpg(run.pid, signal.SIGINT)
+        assert run.wait(timeout=120) == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    said = (tmp_path / "said").read_text()
+    assert "Traceback" not in said
+    assert says in said
 
 
 def test_main__in_a_shell(study: SmallStudy) -> None:

@@ -6,10 +6,11 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 from dask import config
@@ -47,8 +48,11 @@ _MODELS = ("engine.model.encode", "transformers.modeling_utils")
 """What worker processes of this computer have imported when they begin; imports of models take seconds of a core in
 each process that imports them itself."""
 
-_DEAF, _TIED = "engine.workers.deaf", "engine.workers.tied"
-"""What processes of this computer, and those that ssh starts, preload."""
+_TIED = "engine.workers.tied"
+"""What processes that ssh starts preload."""
+
+_HERE_STARTED = ("local", "cuda")
+"""Types whose processes run in the terminal of the run."""
 
 
 def start(machine: Machine, *, models: bool = True) -> Any:
@@ -67,9 +71,10 @@ def start(machine: Machine, *, models: bool = True) -> Any:
     if machine.type not in STARTED:
         return None
     limit = int(machine.memory_bytes / _PAUSE)
-    choose_method(machine, _TASKS + _MODELS * models)
     try:
-        cluster = _STARTERS[machine.type](machine, machine.expected, limit)
+        with _deaf() if machine.type in _HERE_STARTED else nullcontext():
+            choose_method(machine, _TASKS + _MODELS * models)
+            cluster = _STARTERS[machine.type](machine, machine.expected, limit)
     except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
         raise InputError(f"machine file: type {machine.type}: {error}; correct its keys") from error
     except Exception as error:  # the classes, and the clients behind them, have errors of their own
@@ -191,8 +196,32 @@ def _local(machine: Machine, count: int, limit: int) -> Any:
         n_workers=count,
         threads_per_worker=1,
         memory_limit=limit,
-        **({"processes": True, "dashboard_address": _HERE, "preload": [_DEAF]} | machine.further),
+        **({"processes": True, "dashboard_address": _HERE} | machine.further),
     )
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Start processes of this computer that never hear Ctrl-C in the terminal, which is for the run: it ends them.
+
+    What is blocked stays so in every process and thread that is started meanwhile. Otherwise they die of it, each with
+    a traceback, before the run can say how to go on. A Ctrl-C that comes meanwhile counts when they have started, for
+    Dask cannot close what has half begun.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # lets all through again once it has started
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))  # threads of before hear it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _cuda(machine: Machine, count: int, limit: int) -> Any:
