@@ -1,14 +1,17 @@
 """What is compared before work starts, in one table of what differs."""
 
+import operator
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
+from distributed import LocalCluster
 
 from engine import environment, lease
 from engine.workers import launch
@@ -193,10 +196,36 @@ def test_check__a_worker_that_comes_later_and_cannot_work(
     assert len(done[-1]) == 1
 
 
-def test_workers__a_check_that_another_run_left_holds_no_longer() -> None:
+def test_workers__a_check_holds_for_its_run_alone_and_ends_with_it() -> None:
+    """A scheduler may serve several runs; one that has ended, or looks at other files, must not stop the others."""
+    key = Key("stage")
     with ClusterWorkers(Machine(type="local", workers=1, memory=1)) as workers:
-        workers.require(tasks.refuse)
-        with pytest.raises(InputError, match="come later and cannot be used: refused"):
-            dict(workers.map(tasks.process, [Key("stage")], 0))
-        with ClusterWorkers(Machine(type="address", address=workers.address)) as others:
-            assert len(dict(others.map(tasks.process, [Key("stage")], 0))) == 1
+        machine = Machine(type="address", address=workers.address, memory=1)
+        with ClusterWorkers(machine) as one, ClusterWorkers(machine) as other:
+            one.require(tasks.refuse)
+            held = one.hold(tasks.load, [key], nbytes=1)
+            with pytest.raises(InputError, match="come later and cannot be used: refused"):
+                dict(one.map(tasks.process, [key], 0))
+            with pytest.raises(InputError, match="come later and cannot be used: refused"):
+                one.fold(tasks.name, held, operator.add)
+            assert len(dict(other.map(tasks.process, [key], 0))) == 1
+            other.require(tasks.refuse)
+            one.require()
+            assert len(dict(one.map(tasks.process, [key], 0))) == 1
+            assert {*workers.each(admissions).values()} == {3}
+        assert {*workers.each(admissions).values()} == {1}
+        assert len(dict(workers.map(tasks.process, [key], 0))) == 1
+
+
+def admissions(dask_worker: Any) -> int:
+    """Checks that this process would make again."""
+    return sum("admission" in name for name in dask_worker.plugins)
+
+
+def test_workers__end_though_their_scheduler_was_lost() -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0") as cluster:
+        workers = ClusterWorkers(Machine(type="address", address=cluster.scheduler_address)).__enter__()
+        cluster.close()
+        began = time.monotonic()
+        workers.__exit__(None, None, None)
+    assert time.monotonic() - began < 10

@@ -10,6 +10,7 @@ from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from dask.distributed import Future, KilledWorker, LocalCluster, as_completed
 from distributed.client import ClosedClientError
@@ -50,6 +51,7 @@ class ClusterWorkers:
     def __init__(self, machine: Machine, *, models: bool = True) -> None:
         """Prepare workers; entering starts or reaches them. `models` as in `engine.workers.launch.start`."""
         self._machine, self._models = machine, models
+        self._run = uuid4().hex[:8]  # a scheduler of others may serve several runs
         self.threads, self.products = machine.threads or 1, str(machine.products)
         self._cluster: Any = None
         self._ended = Event()
@@ -67,7 +69,7 @@ class ClusterWorkers:
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
             self._insist(self._client.register_plugin, remote.Prepared())
-            self.require()  # nothing, in the place of what another run may have left
+            self.require()  # of those that come later what is asked below of those that are there
             self._client.subscribe_topic(remote.TOPIC, self._told)
             for name in _LOGGERS:
                 self._insist(self._client.forward_logging, name, logging.WARNING)
@@ -98,9 +100,17 @@ class ClusterWorkers:
             self._limits.restore_original_limits()
         self._ended.set()
         if hasattr(self, "_client"):
+            self._sign_off()
             self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+    def _sign_off(self) -> None:
+        """Take this run's check from a scheduler that goes on: it would be made of all that come, and never hold."""
+        if self._cluster is None and self._client.status == "running":
+            ask = self._client.scheduler.unregister_worker_plugin
+            with suppress(*_GONE, ValueError):  # lost meanwhile, or none is there
+                self._client.sync(ask, name=remote.admission(self._run), callback_timeout=_ANSWER)
 
     def _keep_whole(self, cluster: LocalCluster) -> None:
         """Start processes again in the place of those that were lost; Dask itself gives up one that dies as it starts.
@@ -188,7 +198,7 @@ class ClusterWorkers:
         return {worker: value for worker, value in found.items() if not isinstance(value, OSError)}  # lost on the way
 
     def require(self, check: Callable[..., None] | None = None, *args: Any) -> None:
-        self._insist(self._client.register_plugin, remote.Admission(check, *args))
+        self._insist(self._client.register_plugin, remote.Admission(self._run, check, *args))
 
     def map(
         self,
@@ -206,7 +216,7 @@ class ClusterWorkers:
 
         def hand_out() -> None:
             while len(running) < self.planned * ahead and (key := next(waiting, None)) is not None:
-                future = self._submit(remote.attempt, function, key, *args, *own(key))
+                future = self._submit(remote.attempt, self._run, function, key, *args, *own(key))
                 running[future] = key
                 ended.add(future)
 
@@ -238,8 +248,9 @@ class ClusterWorkers:
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
-        values = {group[0]: self._submit(remote.load, load, group) for group in together(keys)} if fits else None
-        return Held(tuple(keys), load, values)
+        groups = together(keys) if fits else []
+        values = {group[0]: self._submit(remote.load, self._run, load, group) for group in groups}
+        return Held(tuple(keys), load, values if fits else None)
 
     def fold(
         self,
@@ -277,7 +288,7 @@ class ClusterWorkers:
         def submit(step: Step, at: str = "") -> tuple[Future, str]:
             loaded = held.load if held.values is None else [held.values[group[0]] for group in step]
             at = at if at in self._there() else ""
-            return self._submit(remote.step, function, combine, step, loaded, shared, at=at), at
+            return self._submit(remote.step, self._run, function, combine, step, loaded, shared, at=at), at
 
         few = exact and held.values is not None
         most = most_together(len(groups), self.slots)

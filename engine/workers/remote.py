@@ -44,30 +44,37 @@ def _leave() -> None:
     os._exit(0)
 
 
-class Admission(WorkerPlugin):  # type: ignore[misc]
-    """A check in every worker process, before its first task, of those that come later too; without one, none.
+_REFUSED: dict[str, ColignError] = {}
+"""Why this process does no tasks, by run. It stays when the run has ended: tasks may still wait here."""
 
-    A process that fails it answers every task with the error, which ends the run: if it were closed instead, a queue
-    would start it again and again in the same place.
+
+class Admission(WorkerPlugin):  # type: ignore[misc]
+    """A run's check in every worker process, before its first task, of those that come later too.
+
+    A process that fails it answers every task of that run with the error, which ends the run: if it were closed
+    instead, a queue would start it again and again in the same place. One scheduler may serve several runs, of which
+    each has a check of its own.
     """
 
-    name = "colign-admission"
-    refusal: ColignError | None = None
-    """Of this process."""
-
-    def __init__(self, check: Callable[..., None] | None = None, *args: Any) -> None:
-        self._check, self._args = check, args
+    def __init__(self, run: str, check: Callable[..., None] | None = None, *args: Any) -> None:
+        self.name = admission(run)
+        self._run, self._check, self._args = run, check, args
 
     def setup(self, worker: Any) -> None:
-        Admission.refusal = None
-        if self._check is None:
-            return
+        _REFUSED.pop(self._run, None)
         try:
             check_threads(worker.address, worker.state.nthreads)
-            self._check(*self._args)
+            if self._check is not None:
+                self._check(*self._args)
         except Exception as error:  # whatever it is, this process cannot be trusted with tasks
             kind = "" if isinstance(error, ColignError) else f"{type(error).__name__}: "
-            Admission.refusal = InputError(f"worker {worker.address} has come later and cannot be used: {kind}{error}")
+            why = f"worker {worker.address} has come later and cannot be used: {kind}{error}"
+            _REFUSED[self._run] = InputError(why)
+
+
+def admission(run: str) -> str:
+    """What Dask calls the check of a run."""
+    return f"colign-admission-{run}"
 
 
 def check_threads(worker: str, threads: int) -> None:
@@ -78,10 +85,10 @@ def check_threads(worker: str, threads: int) -> None:
         )
 
 
-def _guarded(function: Callable[..., Any], key: Key, *args: Any) -> Any:
+def _guarded(run: str, function: Callable[..., Any], key: Key, *args: Any) -> Any:
     """Errors that a user can act upon are results: trying again would not mend them, so Dask must not retry."""
-    if Admission.refusal is not None:
-        return failed(key, Admission.refusal)
+    if run in _REFUSED:
+        return failed(key, _REFUSED[run])
     try:
         with logged(key):
             return function(key, *args)
@@ -89,20 +96,20 @@ def _guarded(function: Callable[..., Any], key: Key, *args: Any) -> Any:
         return failed(key, error)
 
 
-def _named(function: Callable[..., Any], key: Key, *args: Any) -> Any:
+def _named(run: str, function: Callable[..., Any], key: Key, *args: Any) -> Any:
     """As `_guarded`, for steps of several parts: other errors, which Dask tries again, name the one that failed."""
     try:
-        return _guarded(function, key, *args)
+        return _guarded(run, function, key, *args)
     except Exception as error:
         raise failed(key, error) from error
 
 
-def attempt(function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, Attempt]:
+def attempt(run: str, function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, Attempt]:
     """Do a task; its beginning and its failure are told at once, because its worker may be lost."""
     watch = Watch(str(key))
     _tell(watch.begun)
     try:
-        result = _guarded(function, key, *args)
+        result = _guarded(run, function, key, *args)
     except Exception as error:
         _tell(watch.ended(error))
         raise
@@ -123,12 +130,13 @@ def given(what: Given) -> Given:
     return what
 
 
-def load(load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
+def load(run: str, load: Callable[[Key], Any], group: Sequence[Key]) -> list[Any]:
     """Load the parts of a group, in its order."""
-    return [_named(load, key) for key in group]
+    return [_named(run, load, key) for key in group]
 
 
 def step(
+    run: str,
     function: Callable[..., Any],
     combine: Callable[[Any, Any], Any],
     groups: Sequence[Sequence[Key]],
@@ -138,10 +146,10 @@ def step(
     """Do a step of some keys, and combine the results of each part; what it took is told with them."""
     keys = [key for group in groups for key in group]
     watch = Watch(str(keys[0]), name_of(function), len(keys))
-    values = (_named(loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
+    values = (_named(run, loaded, key) for key in keys) if callable(loaded) else chain.from_iterable(loaded)
     combined: dict[tuple[str, ...], Any] = {}
     for key, value in zip(keys, values, strict=True):
-        result = value if isinstance(value, ColignError) else _named(function, key, value, *shared.args)
+        result = value if isinstance(value, ColignError) else _named(run, function, key, value, *shared.args)
         if isinstance(result, ColignError):
             return result, watch.ended()
         combined[key.part] = combine(combined[key.part], result) if key.part in combined else result
