@@ -299,6 +299,24 @@ def test_logs_of_workers_reach_this_process(caplog: pytest.LogCaptureFixture) ->
     assert found == ["stage/a/0-1: seen 0", "stage/a/1-2: seen 1"]
 
 
+def test_workers__hear_of_their_own_run_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Several runs may share a scheduler: each keeps a ledger and a log of its own."""
+    with ClusterWorkers(Machine(type="local", workers=1, memory=1)) as one:
+        with ClusterWorkers(Machine(type="address", address=one.address, memory=1)) as other:
+            heard: dict[str, list[Attempt]] = {"one": [], "other": []}
+            one.observer, other.observer = (lambda it, _, to=to: to.append(it) for to in heard.values())
+            list(one.map(tasks.warn, KEYS[:2]))
+            list(other.map(tasks.warn, KEYS[2:]))
+            until = time.monotonic() + 10
+            while min(map(len, heard.values())) < 4 and time.monotonic() < until:  # the last comes by two ways
+                time.sleep(0.05)
+            time.sleep(0.2)
+        keys = {name: {attempt.key for attempt in told} for name, told in heard.items()}
+    assert keys == {"one": {"stage/a/0-1", "stage/a/1-2"}, "other": {str(key) for key in KEYS[2:]}}
+    found = sorted(record.getMessage() for record in caplog.records if record.name == "engine.of-a-test")
+    assert found == [f"{key}: seen {key.start}" for key in KEYS]  # each once
+
+
 def test_watch__peak_and_processor_of_this_process() -> None:
     watch = Watch("x")
     sum(range(10**6))

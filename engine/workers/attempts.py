@@ -14,7 +14,8 @@ from typing import Any
 
 from schemas.task import Attempt, Key
 
-_KEY: ContextVar[str] = ContextVar("key", default="")
+_TASK: ContextVar[tuple[str, str]] = ContextVar("task", default=("", ""))
+"""Key of the task at work, and the run that it is of."""
 
 
 class Watch:
@@ -40,13 +41,13 @@ class Watch:
 
 
 @contextlib.contextmanager
-def logged(key: Key) -> Iterator[None]:
-    """Name a task in every line that is logged while it is done."""
-    token = _KEY.set(str(key))
+def logged(key: Key, run: str = "") -> Iterator[None]:
+    """Name a task in every line that is logged while it is done, and its run in every record of one."""
+    token = _TASK.set((str(key), run))
     try:
         yield
     finally:
-        _KEY.reset(token)
+        _TASK.reset(token)
 
 
 def name_tasks_in_logs() -> None:
@@ -57,7 +58,8 @@ def name_tasks_in_logs() -> None:
 
     def named(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = made(*args, **kwargs)
-        if key := _KEY.get():
+        key, record.colign_run = _TASK.get()
+        if key:
             record.msg, record.args = f"{key}: {record.getMessage()}", None
         return record
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from dask.distributed import Future, KilledWorker, LocalCluster, as_completed
 from distributed.client import ClosedClientError
+from distributed.diagnostics.plugin import ForwardLoggingPlugin
 from threadpoolctl import threadpool_limits
 
 from engine.workers import launch, remote
@@ -70,9 +71,11 @@ class ClusterWorkers:
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
             self._insist(self._client.register_plugin, remote.Prepared())
             self.require()  # of those that come later what is asked below of those that are there
-            self._client.subscribe_topic(remote.TOPIC, self._told)
+            self._client.subscribe_topic(remote.ATTEMPTS, self._told)
+            self._client.subscribe_topic(remote.LOGS, self._logged)
             for name in _LOGGERS:
-                self._insist(self._client.forward_logging, name, logging.WARNING)
+                forward = ForwardLoggingPlugin(name, logging.WARNING, remote.LOGS)
+                self._insist(self._client.register_plugin, forward, f"{remote.LOGS}-{name}")
         except (OSError, ValueError) as error:  # no answer; no worker; not an address
             self.__exit__(None, None, None)  # a client left open would stay the one that Dask computes with
             raise InputError(
@@ -166,8 +169,15 @@ class ClusterWorkers:
         )
 
     def _told(self, event: tuple[float, dict[str, Any]]) -> None:
-        """An attempt has begun or failed on a worker."""
-        self.observer(Attempt(**event[1]["attempt"]), None)  # beside what Dask adds
+        """An attempt has begun or failed on a worker, of this run or of another."""
+        if event[1].get("run") == self._run:
+            self.observer(Attempt(**event[1]["attempt"]), None)  # beside what Dask adds
+
+    def _logged(self, event: tuple[float, dict[str, Any]]) -> None:
+        """A worker has logged something, in a task of this run or outside of tasks."""
+        if event[1].get("colign_run") in ("", None, self._run):
+            record = logging.makeLogRecord(event[1])
+            logging.getLogger(record.name).handle(record)
 
     @property
     def address(self) -> str:

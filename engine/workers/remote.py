@@ -19,8 +19,8 @@ from engine.workers.protocol import failed
 from schemas.errors import ColignError, InputError
 from schemas.task import Attempt, Key
 
-TOPIC = "colign-attempts"
-"""Topic under which workers tell of attempts."""
+ATTEMPTS, LOGS = "colign-attempts", "colign-logs"
+"""Topics under which workers tell of attempts, and hand on logs, of all runs: a scheduler never forgets a topic."""
 
 
 class Prepared(WorkerPlugin):  # type: ignore[misc]  # dask ships no types
@@ -90,7 +90,7 @@ def _guarded(run: str, function: Callable[..., Any], key: Key, *args: Any) -> An
     if run in _REFUSED:
         return failed(key, _REFUSED[run])
     try:
-        with logged(key):
+        with logged(key, run):
             return function(key, *args)
     except ColignError as error:
         return failed(key, error)
@@ -107,14 +107,14 @@ def _named(run: str, function: Callable[..., Any], key: Key, *args: Any) -> Any:
 def attempt(run: str, function: Callable[..., Any], key: Key, *args: Any) -> tuple[Any, Attempt]:
     """Do a task; its beginning and its failure are told at once, because its worker may be lost."""
     watch = Watch(str(key))
-    _tell(watch.begun)
+    _tell(run, watch.begun)
     try:
         result = _guarded(run, function, key, *args)
     except Exception as error:
-        _tell(watch.ended(error))
+        _tell(run, watch.ended(error))
         raise
     if isinstance(result, ColignError):
-        _tell(watch.ended(result))
+        _tell(run, watch.ended(result))
     return result, watch.ended()
 
 
@@ -156,5 +156,5 @@ def step(
     return combined, watch.ended()
 
 
-def _tell(attempt: Attempt) -> None:
-    get_worker().log_event(TOPIC, {"attempt": attempt.to_dict()})
+def _tell(run: str, attempt: Attempt) -> None:
+    get_worker().log_event(ATTEMPTS, {"run": run, "attempt": attempt.to_dict()})
