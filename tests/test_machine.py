@@ -1,11 +1,14 @@
 """Machine files: what is refused, what goes to the class that starts workers, Dask's own ways to a scheduler."""
 
+import asyncio
+import gc
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +17,7 @@ from typing import Any
 import dask
 import pytest
 from dask.distributed import Client, LocalCluster, default_client
+from distributed import Status
 from distributed.comm import CommClosedError
 
 from engine.workers import launch
@@ -57,13 +61,19 @@ def test_machine__bad_keys_are_explained(values: dict[str, Any], message: str) -
 
 
 class Started(SimpleNamespace):
-    """A cluster that remembers how it was made."""
+    """A cluster that remembers how it was made, and how many jobs were handed in."""
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(given=given, scaled=None, adapted=None)
+        super().__init__(given=given, scaled=None, adapted=None, worker_spec={})
 
     def scale(self, count: int) -> None:
         self.scaled = count
+
+    def new_worker_spec(self) -> dict[str, Any]:
+        return {f"job {len(self.worker_spec)}": {}}
+
+    def sync(self, _: Any, cluster: Any) -> None:
+        self.scaled = len(cluster.worker_spec)
 
     def adapt(self, **given: int) -> None:
         self.adapted = given
@@ -81,7 +91,7 @@ COMMAND = ["dask", "worker", "--nthreads", "1", "--memory-limit", str(LIMIT)]
          {"cores": 1, "processes": 1, "memory": f"{LIMIT} B", "queue": "cpu",
           "scheduler_options": DASHBOARD}, 3),
         ({"type": "slurm", "workers": 8, "processes": 4},
-         {"cores": 4, "processes": 4, "memory": f"{4 * LIMIT} B", "scheduler_options": DASHBOARD}, 8),
+         {"cores": 4, "processes": 4, "memory": f"{4 * LIMIT} B", "scheduler_options": DASHBOARD}, 2),
         ({"type": "slurm", "workers": 1, "security": True, "scheduler_options": {"port": 8786}},
          {"cores": 1, "processes": 1, "memory": f"{LIMIT} B", "security": True,
           "scheduler_options": DASHBOARD | {"port": 8786}}, 1),
@@ -104,6 +114,7 @@ def test_start__hands_further_keys_to_the_class(
     values: dict[str, Any], given: dict[str, Any], scaled: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "_class", lambda *_: Started)
+    monkeypatch.setattr(launch, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(launch, "SSHCluster", Started)
     cluster = launch.start(parse(Machine, {"memory": 2} | values, "machine.yaml"))
     assert (cluster.given, cluster.scaled) == (given, scaled)
@@ -147,6 +158,7 @@ def test_start__leaves_ctrl_c_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT)
     found = launch._class
     monkeypatch.setattr(launch, "_class", lambda *names: found(*names) and Started)
+    monkeypatch.setattr(launch, "which", lambda name: f"/bin/{name}")
     launch.start(Machine(type="slurm"))
     assert "dask_jobqueue.runner" in sys.modules
     assert signal.getsignal(signal.SIGINT) is before
@@ -165,6 +177,71 @@ def test_start__a_key_that_the_class_does_not_take_is_named() -> None:
         ClusterWorkers(machine),
     ):
         pass
+
+
+REFUSING = """
+echo "sbatch: error: invalid partition specified: nope" >&2
+exit 1
+"""
+QUEUEING = """
+cp "$1" {folder}/job
+(sleep 3; exec sh {folder}/job) > {folder}/log 2>&1 &
+echo Submitted batch job 7
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes commands sbatch, which does what a script says, and scancel."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def make(script: str) -> None:
+        for name, text in (("sbatch", script.format(folder=tmp_path)), ("scancel", "")):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
+            (tmp_path / name).chmod(0o755)
+
+    return make
+
+
+@pytest.mark.parametrize("how", [{"workers": 3}, {"adaptive": {"minimum": 2, "maximum": 3}}])
+def test_slurm__a_job_that_is_refused_ends_the_run_with_what_sbatch_says(
+    how: dict[str, Any], sbatch: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    sbatch(REFUSING)
+    with pytest.raises(InputError) as error:
+        ClusterWorkers(parse(Machine, {"type": "slurm", "queue": "nope", **how}, "machine.yaml")).__enter__()
+    assert "could not be submitted: sbatch: error: invalid partition specified: nope; correct" in str(error.value)
+    del error
+    gc.collect()  # which tells of errors that nobody has taken
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.WARNING] == []
+
+
+def test_slurm__a_job_that_waits_in_the_queue_is_waited_for(
+    sbatch: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sbatch(QUEUEING)
+    monkeypatch.setattr("engine.workers.cluster._ANSWER", "2s")
+    with ClusterWorkers(Machine(type="slurm", workers=1, memory=1)) as workers:
+        assert len(dict(workers.map(tasks.process, KEYS, 0))) == len(KEYS)
+
+
+def test_slurm__a_job_that_is_refused_later_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Job:
+        status = Status.created
+
+        async def start(self) -> None:
+            raise RuntimeError("Command exited\nstdout:\n\nstderr:\nsbatch: error: no room\n")
+
+    job = launch._later(Job)()
+    asyncio.run(job.start())
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == ["sbatch: error: no room"]
+    assert job.status == Status.running
+
+
+def test_slurm__without_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "which", lambda _: None)
+    with pytest.raises(InputError, match=r"this computer has no command sbatch, .* run Colign where it is"):
+        launch.start(Machine(type="slurm"))
 
 
 @pytest.fixture

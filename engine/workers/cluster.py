@@ -106,7 +106,7 @@ class ClusterWorkers:
             self._sign_off()
             self._client.close()
         if self._cluster is not None:
-            self._cluster.close()
+            launch.close(self._cluster)
 
     def _sign_off(self) -> None:
         """Take this run's check from a scheduler that goes on: it would be made of all that come, and never hold."""

@@ -10,15 +10,19 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from shutil import which
 from threading import current_thread, main_thread
 from typing import Any
 
 from dask import config
 from dask.distributed import Client, LocalCluster, Security, SSHCluster
+from distributed.core import Status
 from distributed.utils import get_mp_context
 
-from schemas.errors import InputError
+from schemas.errors import ColignError, InputError
 from schemas.machine import STARTED, Machine
+
+logger = logging.getLogger(__name__)
 
 _HERE = "127.0.0.1:0"
 """Where dashboards listen unless a machine file says otherwise: they show everybody all that runs."""
@@ -75,6 +79,8 @@ def start(machine: Machine, *, models: bool = True) -> Any:
         with _deaf() if machine.type in _HERE_STARTED else nullcontext():
             choose_method(machine, _TASKS + _MODELS * models)
             cluster = _STARTERS[machine.type](machine, machine.expected, limit)
+    except ColignError:
+        raise
     except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
         raise InputError(f"machine file: type {machine.type}: {error}; correct its keys") from error
     except Exception as error:  # the classes, and the clients behind them, have errors of their own
@@ -241,10 +247,66 @@ def _slurm(machine: Machine, count: int, limit: int) -> Any:
     interrupted = signal.getsignal(signal.SIGINT)
     kind = _class("dask_jobqueue", "SLURMCluster", "slurm")
     signal.signal(signal.SIGINT, interrupted)  # its import makes Ctrl-C an end without a word and with exit code 0
+    if which("sbatch") is None:
+        raise InputError(
+            "machine file: type slurm: this computer has no command sbatch, with which jobs are submitted; run Colign "
+            "where it is, such as on a login node"
+        )
     cluster = kind(**given)
-    if machine.adaptive is None:
-        cluster.scale(count)
+    _submit(cluster, -(-count // processes))
+    if machine.adaptive is not None:
+        cluster.new_spec = {**cluster.new_spec, "cls": _later(cluster.new_spec["cls"])}
     return cluster
+
+
+def _submit(cluster: Any, jobs: int) -> None:
+    """Hand in the first jobs, and wait for the answers: of those that `scale` hands in nobody hears, and none come."""
+    for _ in range(jobs):
+        cluster.worker_spec.update(cluster.new_worker_spec())
+    try:
+        cluster.sync(_handed_in, cluster)
+    except BaseException as error:
+        close(cluster)
+        if isinstance(error, _REFUSALS):
+            raise InputError(
+                f"machine file: type slurm: a job could not be submitted: {_said(error)}; correct its keys "
+                "(queue, account, walltime, memory and the like), or run again if SLURM was out of reach"
+            ) from error
+        raise
+
+
+async def _handed_in(cluster: Any) -> None:
+    await cluster
+
+
+_REFUSALS = (RuntimeError, ValueError, OSError)
+"""What a job raises that is not submitted."""
+
+
+def _said(error: Exception) -> str:
+    """What the command said that submits jobs."""
+    return " ".join((str(error).partition("stderr:")[2] or str(error)).split())
+
+
+def _later(job: Any) -> Any:
+    """Jobs like `job` that come when others are there: that one is refused is no error, but a line in the log."""
+
+    async def start(self: Any) -> None:
+        try:
+            await job.start(self)
+        except _REFUSALS as error:
+            logger.warning("a job could not be submitted, the run goes on without it: %s", _said(error))
+            self.status = Status.running  # for Dask it waits in the queue, until there is less work
+
+    return type(job.__name__, (job,), {"start": start})
+
+
+def close(cluster: Any) -> None:
+    """End what was started."""
+    for process in getattr(cluster, "workers", {}).values():
+        if hasattr(process, "job_id"):  # one that is refused never says that it has ended, for which Dask looks
+            process.status = Status.failed
+    cluster.close()
 
 
 def _ssh(machine: Machine, count: int, limit: int) -> Any:
