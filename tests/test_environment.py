@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
+from dask.utils import parse_bytes
 from distributed import LocalCluster
 
 from engine import environment, lease
-from engine.workers import launch
+from engine.workers import launch, remote
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.serial import SerialWorkers
 from jobs import files
@@ -135,11 +137,11 @@ def join(tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Lets a further worker process join a scheduler, once it has run some code."""
     running = []
 
-    def start(address: str, code: str = "", threads: int = 1) -> None:
+    def start(address: str, code: str = "", threads: int = 1, memory: str = "0") -> None:
         before = tmp_path / f"before{len(running)}.py"
         before.write_text(code)
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", str(threads),
-                   "--no-dashboard", "--no-nanny", "--preload", str(before)]  # fmt: skip
+                   "--no-dashboard", "--no-nanny", "--preload", str(before), "--memory-limit", memory]  # fmt: skip
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         running.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **quiet))
 
@@ -194,6 +196,43 @@ def test_check__a_worker_that_comes_later_and_cannot_work(
         with pytest.raises(InputError, match=message):
             done.extend(processes(workers))
     assert len(done[-1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "needs", "message"),
+    [
+        (
+            "520MiB",
+            4.0,
+            "may use 0.51 GiB, and the plan counts on 4.00 GiB .* memory: 0.51 .* --memory-limit 4.00G",
+        ),
+        ("4GB", 4.0, "may use 3.73 GiB, and the plan counts on 4.00 GiB"),
+        ("4GB", 3.73, None),  # as Dask shows it
+        ("4GiB", 4.0, None),
+        (0, 4.0, None),
+    ],
+)
+def test_check_worker__memory(limit: str | int, needs: float, message: str | None) -> None:
+    memory = Machine(memory=needs).memory_bytes
+    with pytest.raises(InputError, match=message) if message else nullcontext():
+        remote.check_worker("tcp://one", 1, parse_bytes(limit), memory)
+
+
+def test_workers__of_others_with_too_little_memory_are_refused_before_work_starts(join: Callable[..., None]) -> None:
+    """Also those that come later."""
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        address = cluster.scheduler_address
+        join(address, memory="1GiB")
+        with (
+            pytest.raises(InputError, match=r"may use 1\.00 GiB, and the plan counts on 2\.00 GiB"),
+            ClusterWorkers(Machine(type="address", address=address, memory=2)),
+        ):
+            pass
+        with ClusterWorkers(Machine(type="address", address=address, memory=1)) as workers:
+            assert next(processes(workers))
+            join(address, memory="520MiB")
+            with pytest.raises(InputError, match=r"come later .* may use 0\.51 GiB, and the plan counts on 1\.00 GiB"):
+                list(processes(workers))
 
 
 def test_workers__a_check_holds_for_its_run_alone_and_ends_with_it() -> None:

@@ -251,7 +251,7 @@ def scheduler(tmp_path: Path) -> Iterator[Path]:
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", str(file), "--port", "0",
                "--no-dashboard", "--host", "127.0.0.1"]  # fmt: skip
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1",
-              "--no-dashboard", "--no-nanny"]  # fmt: skip
+              "--no-dashboard", "--no-nanny", "--memory-limit", "0"]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = [subprocess.Popen(command, **quiet)]
     while not file.exists():
@@ -306,7 +306,7 @@ def test_enter__a_process_that_is_lost_while_it_is_made_ready_is_asked_again(mon
 
     monkeypatch.setattr(Client, "register_plugin", losing)
     monkeypatch.setattr("engine.workers.cluster._LOOK", 0.1)
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0") as cluster:
         machine = Machine(type="address", address=cluster.scheduler_address, retries=1)
         losses = 1
         with ClusterWorkers(machine) as workers:
@@ -323,7 +323,7 @@ def test_enter__a_process_that_is_lost_while_it_is_made_ready_is_asked_again(mon
 def test_map__workers_that_come_while_a_task_takes_long_are_given_others() -> None:
     told: list[float] = []
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0") as cluster,
         ClusterWorkers(Machine(type="address", address=cluster.scheduler_address)) as workers,
         ThreadPoolExecutor(1) as pool,
     ):

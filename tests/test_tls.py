@@ -55,7 +55,7 @@ def scheduler(tls: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     options += ["--tls-cert", tls[f"{TLS}.worker.cert"], "--tls-key", tls[f"{TLS}.worker.key"]]
     commands = {
         "scheduler": ["--protocol", "tls", "--host", "127.0.0.1", "--port", "0"],
-        "worker": ["--nthreads", "1", "--no-nanny"],
+        "worker": ["--nthreads", "1", "--no-nanny", "--memory-limit", "0"],
     }
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = []

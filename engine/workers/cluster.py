@@ -22,7 +22,7 @@ from engine.workers.attempts import step_of
 from engine.workers.placing import STEPS, Group, Step, grouped, most_together, shared_out
 from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored, together
 from schemas.errors import ColignError, InputError, TaskError, WorkersError
-from schemas.machine import QUEUED, Machine
+from schemas.machine import QUEUED, STARTED, Machine
 from schemas.task import Attempt, Key
 
 _ANSWER = "30s"
@@ -70,7 +70,9 @@ class ClusterWorkers:
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
             self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
             self._insist(self._client.register_plugin, remote.Prepared())
-            self.require()  # of those that come later what is asked below of those that are there
+            for worker, state in self._client.scheduler_info().get("workers", {}).items():
+                remote.check_worker(worker, state["nthreads"], state["memory_limit"], self._counted)
+            self.require()  # the same of those that come later
             self._client.subscribe_topic(remote.ATTEMPTS, self._told)
             self._client.subscribe_topic(remote.LOGS, self._logged)
             for name in _LOGGERS:
@@ -87,12 +89,6 @@ class ClusterWorkers:
             raise
         if isinstance(self._cluster, LocalCluster) and self._machine.adaptive is None:
             Thread(target=self._keep_whole, args=(self._cluster,), daemon=True).start()
-        for worker, threads in self._client.nthreads().items():
-            try:
-                remote.check_threads(worker, threads)
-            except InputError:
-                self.__exit__(None, None, None)
-                raise
         self._limits = threadpool_limits(limits=1)
         return self
 
@@ -146,6 +142,11 @@ class ClusterWorkers:
     def memory(self) -> int:
         """Half of the processes' memory is for held parts, the other half for the work."""
         return self._machine.memory_bytes * self.slots // 2
+
+    @property
+    def _counted(self) -> int:
+        """Memory that plans count on for each process of others; one that the run starts has what was asked for."""
+        return 0 if self._machine.type in STARTED else self._machine.memory_bytes
 
     def at_once_here(self, nbytes: int) -> int:
         return max(1, min(len(os.sched_getaffinity(0)), self._machine.memory_bytes // 2 // nbytes))
@@ -208,7 +209,7 @@ class ClusterWorkers:
         return {worker: value for worker, value in found.items() if not isinstance(value, OSError)}  # lost on the way
 
     def require(self, check: Callable[..., None] | None = None, *args: Any) -> None:
-        self._insist(self._client.register_plugin, remote.Admission(self._run, check, *args))
+        self._insist(self._client.register_plugin, remote.Admission(self._run, self._counted, check, *args))
 
     def map(
         self,

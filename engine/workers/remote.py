@@ -56,14 +56,15 @@ class Admission(WorkerPlugin):  # type: ignore[misc]
     each has a check of its own.
     """
 
-    def __init__(self, run: str, check: Callable[..., None] | None = None, *args: Any) -> None:
+    def __init__(self, run: str, memory: int, check: Callable[..., None] | None = None, *args: Any) -> None:
         self.name = admission(run)
-        self._run, self._check, self._args = run, check, args
+        self._run, self._memory, self._check, self._args = run, memory, check, args
 
     def setup(self, worker: Any) -> None:
         _REFUSED.pop(self._run, None)
         try:
-            check_threads(worker.address, worker.state.nthreads)
+            limit = worker.memory_manager.memory_limit or 0
+            check_worker(worker.address, worker.state.nthreads, limit, self._memory)
             if self._check is not None:
                 self._check(*self._args)
         except Exception as error:  # whatever it is, this process cannot be trusted with tasks
@@ -77,11 +78,25 @@ def admission(run: str) -> str:
     return f"colign-admission-{run}"
 
 
-def check_threads(worker: str, threads: int) -> None:
+def check_worker(worker: str, threads: int, limit: int, memory: int) -> None:
+    """Refuse a worker that has not what plans count on: one task at once, and so much memory; a limit of 0 is none.
+
+    Raises
+    ------
+    InputError
+        It has not; the message says how to start it.
+    """
     if threads > 1:
         raise InputError(
             f"worker {worker} runs {threads} tasks at once, and a task's memory is planned for a process of "
             "its own; start workers with --nthreads 1, one process a core"
+        )
+    has, needs = (round(size / 2**30, 2) for size in (limit, memory))  # as Dask shows them, and people copy them
+    if limit and has < needs:
+        raise InputError(
+            f"worker {worker} may use {has:.2f} GiB, and the plan counts on {needs:.2f} GiB for each, so it would be "
+            f"paused or killed at work; write memory: {has:.2f} in the machine file, or start workers with "
+            f"--memory-limit {needs:.2f}GiB or more"
         )
 
 
