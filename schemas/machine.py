@@ -22,6 +22,20 @@ _SETTLED = {
 }
 """What the classes call keys that are settled here."""
 
+_MAPPING, _LIST = "a mapping of names to values", "a list"
+_FORMS: dict[str, tuple[tuple[type, ...], str]] = {
+    "hosts": ((list,), "a list of names"),
+    "worker_options": ((dict,), _MAPPING),
+    "scheduler_options": ((dict,), _MAPPING),
+    "connect_options": ((dict, list), f"{_MAPPING}, or a list of one for each host"),
+    "env": ((dict, list), _MAPPING),
+    "env_extra": ((list,), _LIST),
+    "job_script_prologue": ((list,), _LIST),
+    "job_extra_directives": ((list,), _LIST),
+    "worker_extra_args": ((list,), _LIST),
+}
+"""What the classes take for some keys, and how to call it: their own messages do not name the key."""
+
 
 class Adaptive(Section):
     """Workers that come and go with the work."""
@@ -60,7 +74,7 @@ class Machine(BaseModel):
     """Start and end processes as there is work, in place of a fixed number."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of one task; default: all cores for type serial, else 1. Never changes a stored bit."""
-    memory: float = Field(default=4.0, gt=0)
+    memory: float = Field(default=4.0, gt=0, le=2**20)
     """Memory that one worker may use, in GiB; a plan that needs more is refused."""
     products: Literal["auto", "float32"] = "auto"
     """Products of clustering: auto finds candidates in bfloat16 where the processor is faster in it, and settles what
@@ -82,6 +96,7 @@ class Machine(BaseModel):
             raise ValueError("type scheduler-file needs the key scheduler_file, the file that the scheduler wrote")
         if self.type == "ssh" and not self.further.get("hosts"):
             raise ValueError("type ssh needs the key hosts, a list of names; the first also gets the scheduler")
+        self._check_forms()
         types: dict[str, Sequence[str]] = {
             "address": ["address"],
             "scheduler_file": ["scheduler-file"],
@@ -94,6 +109,19 @@ class Machine(BaseModel):
         if self.workers is not None and self.adaptive is not None:
             raise ValueError("workers and adaptive are two ways to say how many; leave out one")
         return self
+
+    def _check_forms(self) -> None:
+        for key, value in self.further.items():
+            kinds, form = _FORMS.get(key, ((object,), ""))
+            if not isinstance(value, kinds):
+                raise ValueError(f"{key}: expected {form}, found {type(value).__name__}; write it as one")
+        if other := [host for host in self.further.get("hosts", []) if not isinstance(host, str)]:
+            raise ValueError(f"hosts: expected a list of names, found {type(other[0]).__name__} in it; write names")
+        processes = self.further.get("processes")
+        if self.type == "local" and processes not in (None, True):
+            raise ValueError("processes: leave it out, for workers are processes; workers says how many")
+        if self.type == "slurm" and "processes" in self.further and (type(processes) is not int or processes < 1):
+            raise ValueError(f"processes: expected how many there are in a job, found {processes!r}; write 1 or more")
 
     @property
     def expected(self) -> int:

@@ -52,6 +52,16 @@ KEYS = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(9)]
         ({"type": "local", "workers": 2, "adaptive": {"maximum": 3}}, "two ways to say how many; leave out one"),
         ({"type": "local", "adaptive": {"minimum": 4, "maximum": 3}}, "maximum 3 is below minimum 4; exchange them"),
         ({"type": "local", "adaptive": {"minimum": 0, "maximum": 3}}, "adaptive.minimum: .*greater than or equal to 1"),
+        ({"memory": float("inf")}, r"memory: .*less than or equal to 1048576 \(found inf\)"),
+        ({"memory": 1e300}, r"memory: .*less than or equal to 1048576"),
+        ({"type": "ssh", "hosts": "localhost"}, "hosts: expected a list of names, found str"),
+        ({"type": "ssh", "hosts": ["a", 5]}, "hosts: expected a list of names, found int in it"),
+        ({"type": "ssh", "hosts": ["a"], "worker_options": 5}, "worker_options: expected a mapping of .* found int"),
+        ({"type": "slurm", "scheduler_options": [5]}, "scheduler_options: expected a mapping of .* found list"),
+        ({"type": "slurm", "job_script_prologue": "module load"}, "job_script_prologue: expected a list, found str"),
+        ({"type": "slurm", "processes": "two"}, "processes: expected how many there are in a job, found 'two'"),
+        ({"type": "local", "env": 5}, "env: expected a mapping of names to values, found int"),
+        ({"type": "local", "processes": False}, "processes: leave it out, for workers are processes"),
         ({"type": "local", "adaptive": {"maximum": 3, "wait": 3}}, "adaptive.wait: unknown key; known keys: max"),
     ],
 )
@@ -164,10 +174,27 @@ def test_start__leaves_ctrl_c_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_start__what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
-    with pytest.raises(InputError, match=r"not installed; install it with: pip install 'colign\[kubernetes\]'"):
-        launch.start(Machine(type="kubernetes"))
+@pytest.mark.parametrize(("kind", "extra"), [("kubernetes", "kubernetes"), ("cuda", "gpu"), ("slurm", "slurm")])
+def test_start__what_is_not_installed_is_named(kind: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("dask_kubernetes.operator", "dask_cuda", "dask_jobqueue"):
+        monkeypatch.setitem(sys.modules, module, None)
+    message = rf"^machine file: \S+ is not installed; install it with: pip install 'colign\[{extra}\]'$"
+    with pytest.raises(InputError, match=message):
+        launch.start(parse(Machine, {"type": kind}, "machine.yaml"))
+
+
+def test_start__the_cause_is_named_and_no_value_of_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**given: Any) -> None:  # as dask-jobqueue does
+        raise ValueError(f"very likely: job_kwargs={given}") from TypeError("unexpected keyword argument 'colour'")
+
+    monkeypatch.setattr(launch, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(launch, "_class", lambda *_: refuse)
+    further = {"type": "slurm", "colour": "red", "job_script_prologue": ["export KEY=secret"]}
+    with pytest.raises(InputError, match=r"type slurm: unexpected keyword argument 'colour'; correct its keys$"):
+        launch.start(parse(Machine, further, "machine.yaml"))
+    monkeypatch.setattr(launch, "forkserver", SimpleNamespace(ensure_running=lambda: None))
+    with pytest.raises(InputError, match="type local: the workers cannot be started: 'nope' is not a valid network"):
+        launch.start(parse(Machine, {"type": "local", "interface": "nope"}, "machine.yaml"))
 
 
 def test_start__a_key_that_the_class_does_not_take_is_named() -> None:
@@ -280,8 +307,29 @@ def test_connect__by_a_schedulers_file_and_by_dasks_own_setting(
         dask.config.refresh()
     with pytest.raises(InputError, match="or the environment variable DASK_SCHEDULER_ADDRESS; found neither"):
         launch.connect(Machine(type="address"), None, "1s")
-    with pytest.raises(InputError, match=r"none\.json: no such file; start the scheduler with --scheduler-file"):
-        launch.connect(Machine(type="scheduler-file", scheduler_file=str(scheduler.parent / "none.json")), None, "1s")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; expected what a scheduler writes that is started with --scheduler-file: start it"),
+        (b"", "found an empty file; expected what .* run again if it has only begun"),
+        (b"{}", "found no address in it"),
+        (b'["address"]', "found no address in it"),
+        (b'{"address": 5}', "found no address in it"),
+        (b'{"addr', "found no JSON in it"),
+        (b"\xff\xfe", "found no JSON in it"),
+        ("a folder", "Is a directory"),
+    ],
+)
+def test_connect__a_file_that_no_scheduler_wrote(content: bytes | str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content:
+        file.mkdir()
+    with pytest.raises(InputError, match=rf"scheduler\.json: {message}"):
+        launch.connect(Machine(type="scheduler-file", scheduler_file=str(file)), None, "1s")
 
 
 @pytest.mark.slow

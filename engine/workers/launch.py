@@ -1,5 +1,6 @@
 """Dask clusters of a machine file. With `engine.workers.cluster` and `remote` the only user of dask."""
 
+import json
 import logging
 import os
 import signal
@@ -47,6 +48,9 @@ for developers, for there are centroids among them.
 Processes of this computer, and those that ssh starts, do the same; others have a configuration of their own."""
 config.update_defaults(_DEFAULTS)
 
+_LONGEST = 2000
+"""Characters of a cause that are shown."""
+
 _TASKS = ("engine.workers.remote", "engine.concepts", "engine.links", "engine.results")
 _MODELS = ("engine.model.encode", "transformers.modeling_utils")
 """What worker processes of this computer have imported when they begin; imports of models take seconds of a core in
@@ -82,16 +86,23 @@ def start(machine: Machine, *, models: bool = True) -> Any:
     except ColignError:
         raise
     except (TypeError, ValueError) as error:  # a key that the class does not take, or misses
-        raise InputError(f"machine file: type {machine.type}: {error}; correct its keys") from error
+        raise InputError(f"machine file: type {machine.type}: {_why(error)}; correct its keys") from error
     except Exception as error:  # the classes, and the clients behind them, have errors of their own
-        why = "; ".join(str(one) for one in (error, error.__cause__) if one is not None)
         raise InputError(
-            f"machine file: type {machine.type}: the workers cannot be started: {why}; correct the machine file, or "
-            "run again if a process was lost while they started"
+            f"machine file: type {machine.type}: the workers cannot be started: {_why(error)}; correct the machine "
+            "file, or run again if a process was lost while they started"
         ) from error
     if machine.adaptive is not None:
         cluster.adapt(minimum=machine.adaptive.minimum, maximum=machine.adaptive.maximum)
     return cluster
+
+
+def _why(error: BaseException) -> str:
+    """The innermost cause: others say no more than that something failed, or print the values of keys, with secrets."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = str(error) or type(error).__name__
+    return said if len(said) < _LONGEST else f"{said[:_LONGEST]}…"
 
 
 def connect(machine: Machine, cluster: Any, timeout: str) -> Client:
@@ -118,11 +129,7 @@ def _client(machine: Machine, cluster: Any, timeout: str) -> Client:
     if cluster is not None:
         return Client(cluster, timeout=timeout)
     if machine.scheduler_file is not None:
-        if not Path(machine.scheduler_file).exists():  # a client would wait for it for ever
-            raise InputError(
-                f"{machine.scheduler_file}: no such file; start the scheduler with --scheduler-file, or correct the "
-                "machine file"
-            )
+        _check_file(machine.scheduler_file)
         return Client(scheduler_file=machine.scheduler_file, timeout=timeout)
     address = machine.address or config.get("scheduler-address", None)
     if not address:
@@ -131,6 +138,26 @@ def _client(machine: Machine, cluster: Any, timeout: str) -> Client:
             "DASK_SCHEDULER_ADDRESS; found neither"
         )
     return Client(address, timeout=timeout)
+
+
+def _check_file(path: str) -> None:
+    """Look into the file of a scheduler: of one that is not there a client says nothing, of a wrong one no cause."""
+    try:
+        text = Path(path).read_bytes()
+        told = json.loads(text) if text else ""
+        named = isinstance(told, dict) and isinstance(told.get("address"), str)
+        what = "" if named else "found no address in it" if text else "found an empty file"
+    except FileNotFoundError:
+        what = "no such file"
+    except OSError as error:
+        what = str(error.strerror)
+    except ValueError:
+        what = "found no JSON in it"
+    if what:
+        raise InputError(
+            f"{path}: {what}; expected what a scheduler writes that is started with --scheduler-file: start it, run "
+            "again if it has only begun, or correct the machine file"
+        )
 
 
 def where(machine: Machine) -> str:
@@ -322,7 +349,7 @@ def _ssh(machine: Machine, count: int, limit: int) -> Any:
         return SSHCluster(worker_options=workers, scheduler_options=scheduler, **given)
     except Exception as error:
         if "failed to start" in str(error) and said.lines:  # all that Dask says of what it read there
-            raise RuntimeError("\n  ".join([str(error), *said.lines])) from error
+            raise RuntimeError("\n  ".join([_why(error), *said.lines])) from None
         raise
     finally:
         logging.getLogger("distributed.deploy.ssh").removeHandler(said)
