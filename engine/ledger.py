@@ -73,7 +73,10 @@ class Ledger:
             logger.warning(
                 "%s: %s on %s (process %d)%s", attempt.key, attempt.state, attempt.host, attempt.process, why
             )
-        self._rows.append({**attempt.to_dict(), "run": self._run, "work": dict(work or {})})
+        self._rows.append(self._row(attempt, work))
+
+    def _row(self, attempt: Attempt, work: Mapping[str, float] | None = None) -> Row:
+        return {**attempt.to_dict(), "run": self._run, "work": dict(work or {})}
 
     def _keep(self) -> None:
         while not self._ended.wait(max(_WRITTEN, (time.time() - self._began) / 100)):
@@ -85,13 +88,15 @@ class Ledger:
         self._thread.start()
 
     def stop(self) -> None:
-        """End that, and lose what still runs: nobody waits for it any more."""
+        """End that, and lose what still runs: nobody waits for it any more, and its worker may be well.
+
+        When the user stops a run in one process, it is the task at work.
+        """
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
         with self._lock:
-            for attempt in self._running.values():
-                self._over(_lost(attempt, time.time()))
+            self._rows += [self._row(_lost(attempt, time.time())) for attempt in self._running.values()]
             self._running = {}
 
     @property

@@ -79,6 +79,7 @@ def test_ledger__an_attempt_that_never_ended_is_lost_and_the_next_has_the_next_n
     ]  # fmt: skip
     assert "corpus: failed on here (process 2): OSError: no network" in caplog.text
     assert "corpus: lost on here (process 1) with its worker" in caplog.text
+    assert "process 3" not in caplog.text  # the run ended, and its worker with it or not
 
 
 def test_ledger__what_a_killed_run_was_doing_is_lost(tmp_path: Path, book: ledger.Ledger) -> None:
