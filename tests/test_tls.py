@@ -94,6 +94,7 @@ def test_tls__without_certificates_a_run_is_refused_at_once(
     assert time.monotonic() - began < 20  # no waiting for an answer that cannot come
     machine = study.machine(type="address", address=scheduler)
     said = colign("run", study.file, "--machine", machine, code=2)
+    gc.collect()
     assert said.startswith("error: tls://")
     assert "Traceback" not in said
     assert not study.directory.exists()
