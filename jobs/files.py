@@ -1,13 +1,13 @@
 """Study and machine files: reading, resolving paths, freezing, telling two studies apart."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from engine import paths, store
+from engine.workers import launch
 from jobs.layout import Layout
 from schemas.corpus import CORPUS
 from schemas.downstream import Downstream
@@ -141,11 +141,11 @@ def _absolute(path: str) -> str:
 
 
 def load_machine(path: str | None) -> Machine:
-    """Read a machine file; without one, the scheduler of DASK_SCHEDULER_ADDRESS, or this computer in one process."""
+    """Read a machine file; without one, the scheduler of Dask's configuration, or this computer in one process."""
     if path:
         machine: Machine = parse(Machine, _read_yaml(path), path)
         return machine
-    return Machine(type="address" if os.environ.get("DASK_SCHEDULER_ADDRESS") else "serial")
+    return Machine(type="address" if launch.configured() else "serial")
 
 
 def freeze(study: Study, layout: Layout) -> None:

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import dask
 import pytest
 
+from engine.workers import launch
 from jobs import files
 from jobs.layout import Layout
 from schemas.errors import InputError
@@ -97,6 +99,12 @@ def test_changes__lists_every_difference(study: SmallStudy) -> None:
         "concepts.k: 3 → 5",
         f"corpus.files.es: not given → {study.text('es')}",
     ]
+
+
+def test_load_machine__default_is_the_scheduler_of_dasks_configuration() -> None:
+    with dask.config.set({"scheduler-address": "tcp://there:8786"}):
+        machine = files.load_machine(None)
+        assert (machine.type, launch.where(machine)) == ("address", "tcp://there:8786")
 
 
 def test_load_machine__default_is_this_process(study: SmallStudy) -> None:

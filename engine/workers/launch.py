@@ -131,7 +131,7 @@ def _client(machine: Machine, cluster: Any, timeout: str) -> Client:
     if machine.scheduler_file is not None:
         _check_file(machine.scheduler_file)
         return Client(scheduler_file=machine.scheduler_file, timeout=timeout)
-    address = machine.address or config.get("scheduler-address", None)
+    address = machine.address or configured()
     if not address:
         raise InputError(
             "machine file: type address needs the key address, such as tcp://host:8786, or the environment variable "
@@ -162,7 +162,13 @@ def _check_file(path: str) -> None:
 
 def where(machine: Machine) -> str:
     """What messages call the place of the scheduler."""
-    return str(machine.address or machine.scheduler_file or config.get("scheduler-address", None) or machine.type)
+    return str(machine.address or machine.scheduler_file or configured() or machine.type)
+
+
+def configured() -> str | None:
+    """Address of the scheduler that Dask's own configuration names: by a file, or by DASK_SCHEDULER_ADDRESS."""
+    address: str | None = config.get("scheduler-address", None)
+    return address
 
 
 def _class(module: str, name: str, extra: str) -> Any:
