@@ -63,6 +63,11 @@ def filesystem(path: str) -> tuple[Any, str]:
     return system, str(place)
 
 
+def is_local(path: str) -> bool:
+    """Whether a path, or URL, is of a disk that the system mounts."""
+    return isinstance(filesystem(path)[0], LocalFileSystem)
+
+
 def read_text(path: str) -> str | None:
     """Content of a small file, or None when there is none.
 

@@ -11,7 +11,7 @@ import pytest
 
 from engine import lease
 from schemas.errors import InputError
-from tests import crash
+from tests import crash, rivals
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, Terminal
 
@@ -74,6 +74,19 @@ def test_held__a_part_of_a_lease_is_none(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with lease.held(str(path)):
         assert content(path)["process"] == os.getpid()
+
+
+@pytest.mark.parametrize("where", ["", "rivals://"])
+@pytest.mark.parametrize(("stale", "take_over"), [(False, False), (True, False), (True, True)])
+def test_held__of_those_who_come_at_once_one_gets_it(where: str, stale: bool, take_over: bool, tmp_path: Path) -> None:
+    path = tmp_path / "study" / "lease.json"
+    found = rivals.outcomes(f"{where}{path}", 3, 2 if where else 20, stale=stale, take_over=take_over)
+    for outcomes in found:
+        refused = [said for said in outcomes if said != "held"]
+        assert len(refused) == 2, outcomes
+        heard = ["has been working there since", *["someone has taken over"] * take_over]
+        assert all(any(words in said for words in heard) for said in refused), outcomes
+    assert [*tmp_path.rglob("*")] == [path.parent] * path.parent.exists()
 
 
 def test_held__is_renewed_and_tells_when_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
