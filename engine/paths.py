@@ -16,7 +16,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.credentials import REMEDY, redacted
-from schemas.errors import InputError, StoreError
+from schemas.errors import ColignError, InputError, StoreError
+
+_LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs")
+"""Libraries by which zarr, too, reaches stores; what they raise is no OSError."""
 
 _LONGEST = 200
 """Bytes of a name of a file or folder; most file systems take 255, and endings are added."""
@@ -33,11 +36,58 @@ def _short(name: str) -> str:
     return f"{name[:32]}~{hashlib.sha256(name.encode()).hexdigest()[:32]}~{name[-16:]}"
 
 
+def unanswered(error: BaseException) -> str | None:
+    """What a store's library means, and the remedy; None for errors of anything else."""
+    return _fault(error) if type(error).__module__.split(".")[0] in _LIBRARIES else None
+
+
+def _fault(error: BaseException) -> str:
+    return (
+        f"the store does not answer as expected ({type(error).__name__}: {error}); see to its address, the network and "
+        "credentials (AWS_ACCESS_KEY_ID, ~/.aws/credentials or what else it takes), then run again: finished tasks are "
+        "kept"
+    )
+
+
 @contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Turn the ways in which a disk fails into errors that name the store and the remedy."""
+def answered(path: str) -> Iterator[None]:
+    """Turn what libraries of stores raise into errors that name the store and the remedy."""
     try:
         yield
+    except Exception as error:
+        if said := unanswered(error):
+            raise StoreError(f"{path}: {said}") from error
+        raise
+
+
+class _Remote:
+    """A file system that is no local disk: whatever its calls raise that is no OSError names the store."""
+
+    def __init__(self, system: Any, path: str) -> None:
+        self._system, self._path = system, path
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._system, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **options: Any) -> Any:
+            try:
+                return found(*args, **options)
+            except (ColignError, OSError):
+                raise
+            except Exception as error:
+                raise StoreError(f"{self._path}: {_fault(error)}") from error
+
+        return call
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn the ways in which a disk, or another store, fails into errors that name the store and the remedy."""
+    try:
+        with answered(path):
+            yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(f"{path}: the disk is full; free space and run again, finished tasks are kept") from error
@@ -60,7 +110,7 @@ def filesystem(path: str) -> tuple[Any, str]:
         system, place = fsspec.core.url_to_fs(path)
     except (ValueError, ImportError) as error:
         raise InputError(f"{path}: no such kind of store ({error}); give a path, or a URL that fsspec knows") from error
-    return system, str(place)
+    return system if isinstance(system, LocalFileSystem) else _Remote(system, path), str(place)
 
 
 def is_local(path: str) -> bool:

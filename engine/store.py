@@ -22,7 +22,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore, StorePath
 
 from engine.environment import versions
-from engine.paths import explained, filesystem, join, remove, write_files
+from engine.paths import answered, explained, filesystem, join, remove, write_files
 from engine.places import Replaced, group_at
 from schemas.dataset import Schema
 from schemas.errors import SchemaError, StoreError
@@ -37,7 +37,8 @@ _FILL = {"f": np.nan, "i": -1, "b": False}
 def undamaged(path: str) -> Iterator[None]:
     """Turn what zarr and its codecs raise on damaged files into errors that name the store and the remedy."""
     try:
-        yield
+        with answered(path):
+            yield
     except (ValueError, RuntimeError, KeyError, TypeError, FileNotFoundError) as error:  # checksums, decoding, metadata
         raise StoreError(
             f"{path} cannot be read ({type(error).__name__}: {error}); if the store is damaged, delete its folder and "
