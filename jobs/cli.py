@@ -13,6 +13,7 @@ from rich.table import Table
 
 from engine import lease, ledger
 from engine.environment import versions
+from engine.paths import unanswered
 from engine.workers.attempts import name_tasks_in_logs
 from engine.workers.create import create
 from jobs import (
@@ -369,6 +370,11 @@ def main() -> None:
     except OSError as error:  # a disk or a network that fails; the message of the system names the file
         why = f"error: {redacted(str(error))}; run again when it is mended, finished tasks are kept"
         err.print(why, style="red", soft_wrap=True)
+        sys.exit(1)
+    except Exception as error:
+        if (said := unanswered(error)) is None:
+            raise
+        err.print(f"error: {redacted(said)}", style="red", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -1,5 +1,6 @@
 """Stores that do not answer: one message with the store, the cause and how to go on, never a traceback."""
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from engine import lease, ledger, paths, store
 from engine.workers.serial import SerialWorkers
+from jobs import cli
 from schemas.counts import LANGUAGE_COUNT
 from schemas.errors import StoreError, TaskError
 from tests.oracles.vectors import save_bert
@@ -108,6 +110,18 @@ def test_run__its_error_is_not_hidden_by_those_of_its_end(faulty: str, caplog: p
     with pytest.raises(TaskError, match="links/de/en: broken"):
         _fail(faulty)
     assert "the ledger of attempts is not complete (faulty://study/journal: the store does not" in caplog.text
+
+
+def test_main__what_came_another_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", lambda: fail(NoAnswerError("nobody there")))
+    said = Terminal(monkeypatch, capsys)("run", code=1)
+    assert re.match(f"error: {SAID}", said)
+    monkeypatch.setattr(cli, "app", lambda: fail(ZeroDivisionError("ours")))
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        cli.main()
 
 
 @pytest.mark.parametrize("command", ["run", "status"])
