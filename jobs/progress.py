@@ -28,16 +28,17 @@ from rich.text import Text
 from engine.workers.protocol import Usage, Workers
 from jobs.plan import size
 from jobs.run import Event, Watch
+from schemas.credentials import redacted
 
 out = Console(markup=False, emoji=False)  # words and paths may look like either
 err = Console(stderr=True, markup=False, emoji=False)
 
 
 class Printed(logging.Handler):
-    """Log lines on standard error, above bars."""
+    """Log lines on standard error, above bars; libraries put URLs with what is secret into theirs."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        err.print(self.format(record), soft_wrap=True, highlight=False)
+        err.print(redacted(self.format(record)), soft_wrap=True, highlight=False)
 
 
 class _Rate(ProgressColumn):

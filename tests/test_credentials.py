@@ -1,5 +1,6 @@
 """Credentials are refused where they would be stored, and left out of messages."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import paths
+from engine import ledger, paths
 from engine.workers.protocol import failed
+from engine.workers.serial import SerialWorkers
 from jobs import cli, files
+from jobs.progress import Printed
 from schemas.credentials import redacted
-from schemas.errors import InputError, StoreError
+from schemas.errors import InputError, StoreError, TaskError
 from schemas.task import Key
 from tests.small_study import SmallStudy, Terminal
 
@@ -89,6 +92,30 @@ def test_errors__of_libraries_lose_their_secrets(
 
     monkeypatch.setattr(cli, "app", fail)
     assert "X-Amz-Signature=***'; run again" in " ".join(Terminal(monkeypatch, capsys)("run", code=1).split())
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_ledger__and_log_hold_no_secrets_of_a_task_that_failed(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(key: Key) -> None:
+        raise OSError(f"no answer of {url}")
+
+    path, journal, shown = str(tmp_path / "ledger.zarr"), str(tmp_path / "journal"), Printed()
+    logging.getLogger("engine.ledger").addHandler(shown)
+    try:
+        with SerialWorkers() as workers, ledger.kept(path, journal, workers, lambda *_: {}, lambda: None):
+            with pytest.raises(TaskError, match=r"no answer of .*\*\*\*"):
+                list(workers.map(fail, [Key("links", ("de", "en"))]))
+            logging.getLogger("engine.ledger").warning("no answer of %s", url)
+    finally:
+        logging.getLogger("engine.ledger").removeHandler(shown)
+    attempts = ledger.load(path, journal)
+    assert attempts is not None
+    assert attempts.note.item() == f"OSError: no answer of {redacted(url)}"
+    said = capsys.readouterr().err
+    assert said.count("no answer of ") == 2
+    assert SECRET not in said
 
 
 WORD = st.text("abcXYZ019+/=%_-.~!*", min_size=6, max_size=20)

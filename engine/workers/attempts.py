@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from schemas.credentials import redacted
 from schemas.task import Attempt, Key
 
 _TASK: ContextVar[tuple[str, str]] = ContextVar("task", default=("", ""))
@@ -36,7 +37,7 @@ class Watch:
             bytes_read=read,
             bytes_written=written,
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            note="" if error is None else f"{type(error).__name__}: {error}",
+            note="" if error is None else redacted(f"{type(error).__name__}: {error}"),
         )
 
 
