@@ -162,7 +162,7 @@ def _created(path: str, lease: dict[str, Any]) -> bool:
     if not local and _read(path) is not None:
         return False
     with paths.explained(path):
-        system.makedirs(system._parent(place), exist_ok=True)
+        paths.make_folder(path.rpartition("/")[0])
         try:
             system.pipe_file(place, _packed(lease), mode="create")
         except FileExistsError:

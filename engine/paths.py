@@ -21,6 +21,13 @@ from schemas.errors import ColignError, InputError, StoreError
 _LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs")
 """Libraries by which zarr, too, reaches stores; what they raise is no OSError."""
 
+_BUCKETS = {
+    "s3": "aws s3 mb s3://{}",
+    "gs": "gcloud storage buckets create gs://{}",
+    "abfs": "az storage container create --name {}",
+}
+"""How a bucket is made, by the protocol of stores that have them."""
+
 _LONGEST = 200
 """Bytes of a name of a file or folder; most file systems take 255, and endings are added."""
 
@@ -118,6 +125,39 @@ def is_local(path: str) -> bool:
     return isinstance(filesystem(path)[0], LocalFileSystem)
 
 
+def in_bucket(path: str) -> bool:
+    """Whether a URL lies in a bucket, of a store that has these in the place of folders.
+
+    Raises
+    ------
+    InputError
+        There is no such bucket; none is made, because it has an owner, a place and a price.
+    """
+    system, place = filesystem(path)
+    protocols = {system.protocol} if isinstance(system.protocol, str) else {*system.protocol}
+    command = next((_BUCKETS[name] for name in _BUCKETS if name in protocols), None)
+    if command is None:
+        return False
+    bucket = place.partition("/")[0]
+    if not system.exists(bucket):
+        try:
+            system.ls(bucket)  # says why: what cannot be asked for does not exist either
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{path}: there is no bucket {bucket}; mend its name, or make it with {command.format(bucket)}"
+            ) from error
+        except PermissionError:  # somebody may use a part of a bucket alone
+            pass
+    return True
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it, where the store has such."""
+    if not in_bucket(path):
+        system, place = filesystem(path)
+        system.makedirs(place, exist_ok=True)
+
+
 def read_text(path: str) -> str | None:
     """Content of a small file, or None when there is none.
 
@@ -176,7 +216,7 @@ def write_bytes(path: str, content: bytes) -> None:
     """Write a small file in one step: a reader sees the old content or the new one, never a part."""
     with explained(path):
         system, place = filesystem(path)
-        system.makedirs(system._parent(place), exist_ok=True)
+        make_folder(path.rpartition("/")[0])
         if isinstance(system, LocalFileSystem):
             part = f"{place}.{uuid.uuid4().hex}.partial"  # of this writer alone
             try:

@@ -26,7 +26,7 @@ from jobs import clustering, files, tasks
 from jobs.arguments import Json, MachineFile
 from jobs.describe import describe_concepts
 from jobs.extract import ALL, TEXT, extract_into, study_of
-from jobs.outputs import check_dataset
+from jobs.outputs import check_dataset, check_place
 from jobs.plan import clustering_table, size
 from jobs.progress import out, print_json, progress, stoppable
 from jobs.run import Event
@@ -108,6 +108,7 @@ def cluster_vectors(
     if len(task.languages) != len(activations):
         raise InputError(f"{len(task.languages)} languages for {len(activations)} stores; give --language once a store")
     _check_memory(task, settings, limits)
+    check_place(path)
     if plan:
         _print_plan(task, settings, limits, as_json=as_json)
         return

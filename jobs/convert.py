@@ -19,6 +19,7 @@ from engine.exchange.neurox_hdf5 import export_neurox_hdf5, import_neurox_hdf5
 from engine.exchange.neurox_json import export_neurox_json, import_neurox_json
 from engine.exchange.stream import Exchanged, Watch, kind
 from jobs.arguments import Json
+from jobs.outputs import check_place
 from schemas.activations import ACTIVATIONS
 from schemas.concepts import CONCEPTS
 from schemas.dataset import Schema
@@ -184,6 +185,7 @@ def _options(form: Format, takes: tuple[str, ...], **given: Any) -> dict[str, An
 
 def check_out(path: str, force: bool, *, replaceable: bool) -> None:
     """Refuse to write over what is there, and with --force over anything but what this command writes."""
+    check_place(path)
     system, place = paths.filesystem(path)
     if not system.exists(place):
         return

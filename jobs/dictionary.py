@@ -18,6 +18,7 @@ from engine.lexicon import best, count_words, folded
 from engine.sentences import read_sentences
 from jobs import files
 from jobs.options import is_study
+from jobs.outputs import check_place
 from jobs.progress import out as printed
 from jobs.progress import print_json
 from schemas.errors import InputError
@@ -162,6 +163,7 @@ def _stored(
 
 def _check_out(path: str, form: Format, force: bool) -> None:
     """Refuse to write over what is there, and with --force over anything but dictionaries and files."""
+    check_place(path)
     for name in (path, counts_of(path)) if form == "moses" else (path,):
         system, place = paths.filesystem(name)
         if not system.exists(place):

@@ -15,6 +15,7 @@ from engine.records import read_records
 from engine.workers.create import create
 from jobs import files, vectors
 from jobs.layout import Layout
+from jobs.outputs import check_place
 from jobs.plan import size
 from jobs.progress import out, print_json, progress, stoppable
 from jobs.run import prepare, work
@@ -146,6 +147,7 @@ def extract_vectors(
     Beside ACT.zarr lies ACT.text, with the words and the records of what is done.
     """
     place = _absolute(path.rstrip("/"))
+    check_place(place)
     settings = {
         "stacks": stack,
         "layers": layer or "all",

@@ -9,6 +9,7 @@ import yaml
 from engine import paths, store
 from engine.workers import launch
 from jobs.layout import Layout
+from jobs.outputs import check_place
 from schemas.corpus import CORPUS
 from schemas.downstream import Downstream
 from schemas.errors import ColignError, InputError
@@ -65,7 +66,8 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
     Raises
     ------
     InputError
-        The file is missing, is not YAML or is not valid (lists every problem); a file lies where the directory goes.
+        The file is missing, is not YAML or is not valid (lists every problem); a file lies where the directory goes, or
+        nothing stays there.
     """
     frozen = Layout(path.rstrip("/")).study
     if ("://" not in path and Path(path).is_dir()) or ("://" in path and paths.read_text(frozen) is not None):
@@ -95,6 +97,8 @@ def load_study(path: str, out: str | None = None) -> tuple[Study, Layout]:
     )
     beside = path.rpartition(".")[0] if "://" in path else str(Path(path).resolve().with_suffix(""))
     root = _absolute(out) if out else beside
+    if out:
+        check_place(out)
     if "://" not in root and Path(root).is_file():
         raise InputError(f"{root}: a file, where the study directory would be; choose a directory with --out")
     if Layout(root).study == _absolute(path):

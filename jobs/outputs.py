@@ -9,6 +9,23 @@ from engine.exchange.stream import kind
 from schemas.errors import InputError, StoreError
 
 
+def check_place(path: str) -> None:
+    """Refuse a URL of --out where nothing stays, or can be written.
+
+    Raises
+    ------
+    InputError
+        It is the memory of this process, or a bucket that is not there.
+    """
+    system, _ = paths.filesystem(path)
+    if system.protocol == "memory":
+        raise InputError(
+            f"{path}: the memory of this process, expected a place that outlives it; give a folder, or a URL of a "
+            "store, with --out"
+        )
+    paths.in_bucket(path)
+
+
 def check_dataset(path: str | None, schema: str) -> None:
     """Refuse a path at which something lies that a dataset would delete, or be mixed with.
 
@@ -29,6 +46,7 @@ def check_dataset(path: str | None, schema: str) -> None:
     """
     if path is None:
         return
+    check_place(path)
     system, place = paths.filesystem(path)
     if not system.exists(place):
         if isinstance(system, LocalFileSystem) and (file := _file_above(place)):

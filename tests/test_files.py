@@ -37,7 +37,7 @@ def test_load_study__paths_start_at_the_file(study: SmallStudy, monkeypatch: pyt
     assert layout == Layout(str(study.directory))
 
 
-@pytest.mark.parametrize("out", ["/elsewhere/first/", "memory://bucket/first/"])
+@pytest.mark.parametrize("out", ["/elsewhere/first/", "file:///bucket/first/"])
 def test_load_study__out_is_the_study_directory(study: SmallStudy, out: str) -> None:
     assert files.load_study(str(study.file), out)[1] == Layout(out.rstrip("/"))
 

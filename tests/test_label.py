@@ -163,7 +163,7 @@ def test_label__replaces_no_file_unasked(study: SmallStudy, terminal: Terminal, 
     assert address.times == []  # nothing is paid for what cannot be written
     terminal("label", study.file, "--export", file, "--force")
     assert file.read_text().startswith("checkpoint\t")
-    there = "memory://labels.tsv"
+    there = f"file://{study.folder}/there.tsv"
     for force in ([], ["--force"]):
         terminal("label", study.file, "--export", there, *force)
     assert (paths.read_text(there) or "").startswith("checkpoint\t")
