@@ -154,7 +154,7 @@ def test_command__in_a_bucket_that_does_not_answer(
     said = Terminal(monkeypatch, capsys)(command, study.file, "--out", "s3://bucket/study", code=1)
     assert "Traceback" not in said
     line = said.splitlines()[-1]
-    assert line.startswith("error: s3://bucket/study/")
+    assert line.startswith("error: s3://bucket/study: ")
     assert f"the store does not answer as expected ({cause}" in line
     assert line.endswith("then run again: finished tasks are kept")
     s3fs.S3FileSystem.clear_instance_cache()
