@@ -155,24 +155,26 @@ def _delete(path: str) -> None:
 def _created(path: str, lease: dict[str, Any]) -> bool:
     """Write the file of a lease, unless there is one.
 
-    Some object stores overwrite what they are asked to create: there it counts only once it has stood for a while.
+    Few stores but a local disk can create a file only where there is none (fsspec looks, then writes): there it counts
+    only once it has stood for a while.
     """
     system, place = paths.filesystem(path)
-    local = paths.is_local(path)
-    if not local and _read(path) is not None:
-        return False
     with paths.explained(path):
+        if paths.is_local(path):
+            paths.make_folder(path.rpartition("/")[0])
+            try:
+                with open(place, "xb", buffering=0) as file:
+                    file.write(_packed(lease))
+            except (FileExistsError, FileNotFoundError):  # who had made the folder came to an end, and removed it
+                return False
+            return True
+        if _read(path) is not None:
+            return False
         paths.make_folder(path.rpartition("/")[0])
         try:
             system.pipe_file(place, _packed(lease), mode="create")
         except FileExistsError:
             return False
-        except FileNotFoundError:
-            if local:  # who had made the folder came to an end, and removed it
-                return False
-            raise
-    if local:
-        return True
     time.sleep(_SETTLED)
     return bool((_read(path) or {}).get("token") == lease["token"])
 
