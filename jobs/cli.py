@@ -285,7 +285,7 @@ def execute(
         results = run(study, layout, workers, machine.memory_bytes, watch, grow=grow, take_over=take_over)
     attempts = ledger.load(layout.ledger, layout.journal)
     if attempts is not None and (attempts.started >= began).any():
-        err.print(status.summary(attempts.isel(attempt=attempts.started >= began)))
+        err.print(status.summary(attempts.isel(attempt=attempts.started >= began), layout.root))
     return results
 
 

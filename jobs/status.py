@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text as Line
 
-from engine import lease, ledger
+from engine import lease, ledger, paths
 from engine.workers.protocol import Usage
 from jobs import files, stages, vectors
 from jobs.arguments import Json, Out, StudyPath
@@ -138,17 +138,18 @@ def _failures(attempts: xr.Dataset | None) -> dict[str, dict[str, int]]:
     return found
 
 
-def summary(attempts: xr.Dataset) -> Table:
-    """What some attempts took, stage by stage."""
+def summary(attempts: xr.Dataset, root: str) -> Table:
+    """What some attempts in a study directory took, stage by stage; nobody counts the bytes of a URL."""
     columns = ("stage", "attempts", "busy", "processor", "read", "written", "peak", "failed", "lost")
     table = Table(*columns, title="this run: seconds busy, of processors; bytes; peak of a worker", box=None)
     for name in dict.fromkeys(attempts.stage.values.tolist()):
         of = attempts.isel(attempt=attempts.stage.values == name)
         spans = list(zip(of.started.values.tolist(), of.seconds.values.tolist(), strict=True))
         failed = _failures(of).get(name, {})
+        moved = [size(float(column.sum())) for column in (of.bytes_read, of.bytes_written)]
         table.add_row(
             name, str(of.sizes["attempt"]), f"{busy(spans):,.1f} s", f"{float(of.cpu_seconds.sum()):,.1f} s",
-            size(float(of.bytes_read.sum())), size(float(of.bytes_written.sum())),
+            *(moved if paths.is_local(root) else ["not known"] * 2),
             size(float(of.peak_memory.max())), *(str(failed.get(how) or "") for how in ("failed", "lost")),
         )  # fmt: skip
     return table

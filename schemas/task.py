@@ -73,9 +73,9 @@ class Attempt:
     cpu_seconds: float = 0.0
     """Processor seconds of the process, summed over calls."""
     bytes_read: int = 0
-    """Bytes that the process read from files, summed over calls; 0 where the system does not tell."""
+    """Bytes that the process read from files, not from URLs, summed over calls; 0 where the system does not tell."""
     bytes_written: int = 0
-    """Bytes that the process wrote to files, likewise."""
+    """Bytes that the process wrote to files, likewise; a study in an object store writes none."""
     peak_memory: int = 0
     """Largest resident memory of the process so far, in bytes."""
     calls: int = 1

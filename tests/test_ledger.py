@@ -15,6 +15,7 @@ from engine.workers.attempts import Watch, logged, name_tasks_in_logs
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.protocol import Usage, Workers
 from engine.workers.serial import SerialWorkers
+from jobs import status
 from jobs.progress import _Bars
 from schemas.errors import TaskError, WorkersError
 from schemas.ledger import LEDGER
@@ -200,6 +201,14 @@ def told(workers: Workers) -> Iterator[list[tuple[Attempt, Any]]]:
     workers.observer = lambda one, result: found.append((one, result))
     yield found
     workers.observer = lambda *_: None
+
+
+def test_summary__says_which_bytes_nobody_counts(tmp_path: Path, book: ledger.Ledger) -> None:
+    book.take(attempt("links/de/en", "done", bytes_read=2048, bytes_written=1024))
+    found = gathered(tmp_path, book)
+    for root, read, written in ((str(tmp_path), "2.0 KiB", "1.0 KiB"), ("memory://study", "not known", "not known")):
+        cells = {str(column.header): [*column.cells] for column in status.summary(found, root).columns}
+        assert (cells["read"], cells["written"]) == ([read], [written])
 
 
 def test_map__tells_of_every_attempt(workers: Workers, told: list[tuple[Attempt, Any]]) -> None:
