@@ -164,7 +164,7 @@ def test_describe__bad_input(path: str, tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "none.zarr", "found nothing there: name another path, or run the study"),
         (folder, "found something else: name another path"),
         (file, "found something else: name another path"),
-        (other, f"found a {LANGUAGE_COUNT.name} dataset: name another path"),
+        (other, f"found a dataset of {LANGUAGE_COUNT.name}: name another path"),
     ):
         message = failure(monkeypatch, given)
         assert message == f"{given}: expected a store of concepts, as a study writes to its folder concepts; {found}"
@@ -175,7 +175,7 @@ def test_describe__bad_input(path: str, tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "notes.txt").write_text("text")
     for taken in (path, other, folder, file):
         message = failure(monkeypatch, path, "-o", taken)
-        assert message.startswith(f"{taken}: expected nothing there, or a {CONCEPT_STATISTICS.name} dataset ")
+        assert message.startswith(f"{taken}: expected nothing there, or a dataset of {CONCEPT_STATISTICS.name} ")
         assert message.endswith(": choose another name with --out")
     assert store.load(path, CONCEPTS).sizes["token"] == 10
 
