@@ -289,7 +289,7 @@ def test_main__ctrl_c_in_a_terminal(study: SmallStudy, tmp_path: Path, children:
             time.sleep(0.05)
         time.sleep(1)
         os.killpg(run.pid, signal.SIGINT)
-        assert run.wait(timeout=120) == 130
+        assert run.wait(timeout=120) in ((130,) if children else (130, -signal.SIGINT))  # before Python has begun
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
