@@ -15,7 +15,6 @@ from matplotlib.image import imread
 
 from engine import results, store
 from engine.properties import forms_shared
-from engine.scores import tabulate
 from jobs import label_files, overview
 from jobs.clouds import Cloud, cloud_figure, without_font
 from jobs.figures import COLOURS
@@ -23,8 +22,7 @@ from jobs.files import load_study
 from jobs.panels import NUMBERS, properties_figure, sweep_figure, uncertainty_figure
 from jobs.report import figures
 from jobs.show import aligned_pairs
-from jobs.tables import Table, data_table, score_tables
-from schemas.downstream import Downstream
+from jobs.tables import score_tables
 from schemas.results import PROPERTIES_OF_PART
 from tests import small_tasks
 from tests.small_study import SmallStudy, Terminal, call
@@ -227,32 +225,10 @@ def test_figures_of_a_pair__are_of_what_was_tuned_on_it(reported: SmallStudy) ->
             assert [title.get_text().partition(" of ")[2] for title in figure.texts] == [state]
         legend = drawn[f"sweeps-{group}"][1]().legends[0]
         assert legend.get_title().get_text().startswith(f"layer of {state.split()[0]} encoder")
-    given = study.checkpoints
-    for checkpoints, languages, expected in (
-        (["base", "ner", "other"], ("en", "de"), "ner"),
-        (["base", "ner", "other"], ("de", "fr", "en"), "other"),  # tuned on all three is none
-        (["ner", "base"], ("fr", "en"), "ner"),
-        (["base"], ("fr", "en"), "base"),
-    ):
-        some = study.model_copy(update={"checkpoints": {name: given[name] for name in checkpoints}})
-        assert overview.checkpoint_of(some, *languages) == expected
 
 
-def test_overview__compares_what_was_not_tuned_with_what_was_tuned_on_its_text(reported: SmallStudy) -> None:
+def test_overview__shows_the_highest_layer_that_has_a_score(reported: SmallStudy) -> None:
     study, layout = load_study(str(reported.file))
-    assert study.language_sets[0] == ("de", "en")
-    assert overview.before_and_after(study) == ["base", "ner"]
-    other = study.model_copy(update={"language_sets": (("fr", "en"), ("de", "en"))})
-    assert overview.before_and_after(other) == ["base", "other"]
-    given = study.checkpoints
-    random = given["base"].model_copy(update={"untrained": True})
-    for order, expected in (
-        ({"ner": given["ner"], "base": given["base"]}, ["base", "ner"]),
-        ({"random": random, "base": given["base"], "ner": given["ner"]}, ["base", "ner"]),
-        ({"random": random, "ner": given["ner"]}, ["random", "ner"]),
-        ({"base": given["base"]}, ["base"]),
-    ):
-        assert overview.before_and_after(study.model_copy(update={"checkpoints": order})) == expected
     scores = results.load(layout.results)["calign"].to_dataset().calign
     shallow = scores.where((scores.checkpoint != "base") | (scores.layer == 0))  # which has layer 0 alone
     titles = [
@@ -298,24 +274,6 @@ def test_tables__hold_the_results(reported: SmallStudy) -> None:
         assert [int(absent), int(too_long)] == [int(of.absent_tokens), int(of.too_long_tokens)]
 
 
-def test_data_table__of_translations_and_texts(tmp_path: Path) -> None:
-    values = small_tasks.translation(tmp_path / "ted", count=4)
-    source, target = (Path(path) for path in values["dev"]["de-en"])
-    source.write_text("a b a\n\nc\n")
-    target.write_text("x y\nz\nx\n")
-    values["test"] = {"test11": values["dev"], "test12": values["test"]}
-    header, train, *rows = data_table("ted", Downstream.model_validate(values)).rows
-    assert header[2:] == ("sentences", "tokens", "types", "target tokens", "target types", "left out")
-    assert train[:3] == ("de-en", "train", "4")
-    assert rows[0] == ("de-en", "dev", "2", "4", "3", "3", "2", "1")
-    assert rows[1] == ("de-en", "test11", *rows[0][2:])
-    assert [row[1] for row in rows] == ["dev", "test11", "test12"]
-    values = small_tasks.classification(tmp_path / "sst2", count=4)
-    Path(values["dev"]["en"]).write_text("sentence\tlabel\na b a\tlate\n")
-    _, _, dev, _ = data_table("sst2", Downstream.model_validate(values)).rows
-    assert dev == ("en", "dev", "1", "3", "2")
-
-
 def test_scores__of_several_test_texts_are_columns(reported: SmallStudy) -> None:
     study, _ = load_study(str(reported.file))
     tree = results.load(str(reported.directory / "results.zarr"))
@@ -328,23 +286,6 @@ def test_scores__of_several_test_texts_are_columns(reported: SmallStudy) -> None
         f1 = float(scores.f1.sel(checkpoint=checkpoint, task="ner", language=language, split="test")) * 100
         assert [cell.split()[0] for cell in cells] == [f"{f1:.1f}", f"{f1 / 2:.1f}"]
         assert ("(zs)" in cells[0]) == ((checkpoint, language) in {("ner", "fr"), ("other", "de")})
-
-
-def test_scores__of_classes_have_a_table_of_accuracy_and_one_of_f1(reported: SmallStudy) -> None:
-    study, _ = load_study(str(reported.file))
-    of = {"checkpoint": "base", "task": "sst2", "split": "dev", "state": "base", "kind": "classification"}
-    given = {"en": (0.5, 0.25), "de": (0.75, 0.7)}
-    scores = tabulate([
-        {**of, "language": lang, "signature": "s", "examples": 4, "accuracy": accuracy, "f1": f1}
-        for lang, (accuracy, f1) in given.items()
-    ])  # fmt: skip
-    study = study.model_copy(update={"downstream": {"sst2": Downstream(kind="classification")}})
-    accuracy, f1 = score_tables(scores, study)
-    assert (accuracy.name, f1.name) == ("scores-sst2", "scores-sst2-f1")
-    assert "Accuracy" in accuracy.caption
-    assert "F1" in f1.caption
-    of_accuracy, of_f1 = (dict(zip(*table.rows, strict=True)) for table in (accuracy, f1))
-    assert (of_accuracy["en"], of_accuracy["de"], of_f1["en"], of_f1["de"]) == ("50.0", "75.0", "25.0", "70.0")
 
 
 def test_cross__counts_of_every_layer_add_up(reported: SmallStudy) -> None:
@@ -361,23 +302,6 @@ def test_cross__counts_of_every_layer_add_up(reported: SmallStudy) -> None:
         parts = ("both", "aligned only", "overlapping only", "neither")
         assert [int(row[name]) for name in parts] == [int(cell[name.replace(" ", "_")]) for name in parts]
         assert sum(int(row[name]) for name in parts) == int(cell.concepts)
-
-
-def test_table__is_escaped_in_each_form() -> None:
-    table = Table("t", "50 % & more", (("name", "n_1"), ("a|b_c", "2.5"), ("d → e", "")))
-    assert table.markdown() == "50 % & more\n\n| name | n_1 |\n| --- | ---: |\n| a\\|b_c | 2.5 |\n| d → e |  |\n"
-    assert r"a\textbar{}b\_c & 2.5 \\" in table.latex()
-    assert r"50 \% \& more" in table.latex()
-    assert r"$\rightarrow$" in table.latex()
-    assert "a|b_c,2.5" in table.csv()
-
-
-def test_table__that_is_longer_than_a_page_breaks() -> None:
-    rows = [("name", "n"), *((f"row{number}", str(number)) for number in range(100))]
-    text = Table("t", "caption", tuple(rows)).latex()
-    assert text.startswith("\\begin{longtable}{lr}\n\\caption{caption}\\label{tab:t} \\\\\n")
-    assert text.index("\\endhead") < text.index("row0 & 0") < text.index("row99 & 99") < text.index("\\end{longtable}")
-    assert "\\begin{table}" in Table("t", "caption", tuple(rows[:41])).latex()
 
 
 def test_uncertainty__each_checkpoint_has_its_own_null(reported: SmallStudy) -> None:
