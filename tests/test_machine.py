@@ -353,7 +353,7 @@ def test_enter__a_process_that_is_lost_while_it_is_made_ready_is_asked_again(mon
         return register(client, plugin, *args, **options)
 
     monkeypatch.setattr(Client, "register_plugin", losing)
-    monkeypatch.setattr("engine.workers.cluster._LOOK", 0.1)
+    monkeypatch.setattr("engine.workers.cluster.LOOK", 0.1)
     with LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0") as cluster:
         machine = Machine(type="address", address=cluster.scheduler_address, retries=1)
         losses = 1

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event, Thread
@@ -12,36 +11,26 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from dask.distributed import Future, KilledWorker, LocalCluster, as_completed
+from dask.distributed import Future, LocalCluster, as_completed
+from dask.utils import funcname
 from distributed.client import ClosedClientError
 from distributed.diagnostics.plugin import ForwardLoggingPlugin
 from threadpoolctl import threadpool_limits
 
 from engine.workers import launch, remote
 from engine.workers.attempts import step_of
-from engine.workers.placing import STEPS, Group, Step, grouped, most_together, shared_out
-from engine.workers.protocol import Held, Observer, Poisoned, Usage, failed, ignored, together
-from schemas.errors import ColignError, InputError, TaskError, WorkersError
+from engine.workers.folding import AHEAD, GONE, LOOK, Fold, lost, result_of
+from engine.workers.protocol import Held, Observer, Poisoned, Usage, ignored, together
+from schemas.errors import InputError, TaskError
 from schemas.machine import QUEUED, STARTED, Machine
 from schemas.task import Attempt, Key
 
 _ANSWER = "30s"
 """Longest wait for a scheduler to answer."""
 
-_LOOK = 2.0
-"""Seconds after which lost processes are looked for."""
 
 _LOGGERS = ("engine", "jobs")
 """Packages whose log is handed on from workers to this process."""
-
-_AHEAD = 4
-"""Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
-
-_DEALT = 2
-"""Tasks a worker up to which Dask gives tasks to those that have what they need; of more it gives to who is idle."""
-
-_GONE = (OSError, CancelledError, AttributeError, ClosedClientError)
-"""What Dask's client raises when the scheduler or workers are lost; one that has given up looks in vain for its own."""
 
 
 class ClusterWorkers:
@@ -56,7 +45,7 @@ class ClusterWorkers:
         self.threads, self.products = machine.threads or 1, str(machine.products)
         self._cluster: Any = None
         self._ended = Event()
-        self._seen: tuple[float, list[str]] = (-_LOOK, [])
+        self._seen: tuple[float, list[str]] = (-LOOK, [])
         self._used: tuple[float, Usage] | None = None
         self.observer: Observer = ignored
 
@@ -108,7 +97,7 @@ class ClusterWorkers:
         """Take this run's check from a scheduler that goes on: it would be made of all that come, and never hold."""
         if self._cluster is None and self._client.status == "running":
             ask = self._client.scheduler.unregister_worker_plugin
-            with suppress(*_GONE, ValueError):  # lost meanwhile, or none is there
+            with suppress(*GONE, ValueError):  # lost meanwhile, or none is there
                 self._client.sync(ask, name=remote.admission(self._run), callback_timeout=_ANSWER)
 
     def _keep_whole(self, cluster: LocalCluster) -> None:
@@ -117,7 +106,7 @@ class ClusterWorkers:
         Without this a run whose last process is lost would wait forever.
         """
         count = len(cluster.worker_spec)
-        while not self._ended.wait(_LOOK):
+        while not self._ended.wait(LOOK):
             cluster.scale(count)
 
     @property
@@ -128,8 +117,8 @@ class ClusterWorkers:
     def _there(self) -> list[str]:
         """Addresses of the processes. They come and go, so this is looked up now and then."""
         when, found = self._seen
-        if monotonic() - when > _LOOK:
-            with suppress(*_GONE):  # what is handed out tells
+        if monotonic() - when > LOOK:
+            with suppress(*GONE):  # what is handed out tells
                 found = [*self._client.nthreads()]
             self._seen = monotonic(), found
         return found
@@ -152,7 +141,7 @@ class ClusterWorkers:
         return max(1, min(len(os.sched_getaffinity(0)), self._machine.memory_bytes // 2 // nbytes))
 
     def usage(self) -> Usage:
-        if self._used is None or monotonic() - self._used[0] > _LOOK:
+        if self._used is None or monotonic() - self._used[0] > LOOK:
             self._used = monotonic(), self._look()
         return self._used[1]
 
@@ -185,23 +174,34 @@ class ClusterWorkers:
         """Address of the scheduler."""
         return str(self._client.scheduler.address)
 
-    def _submit(self, function: Callable[..., Any], *args: Any, at: str = "") -> Future:
-        """Hand out a task; `at`: the worker that it is given to unless lost. One that is idle may still take it."""
-        where = {"workers": at, "allow_other_workers": True} if at else {}
+    def _submit(self, function: Callable[..., Any], *args: Any, at: str = "", first: bool = False) -> Future:
+        """Hand out a task.
+
+        Parameters
+        ----------
+        at
+            The worker that it is given to unless lost. One that is idle may still take it.
+        first
+            Whether it goes before others that wait there.
+        """
+        how: dict[str, Any] = {"workers": at, "allow_other_workers": True} if at else {}
+        key = f"{funcname(function)}-{self._run}-{uuid4().hex}"
         try:
-            return self._client.submit(function, *args, pure=False, retries=self._machine.retries, **where)
+            return self._client.submit(
+                function, *args, key=key, retries=self._machine.retries, priority=int(first), **how
+            )
         except ClosedClientError as error:
-            raise _lost(error) from error
+            raise lost(error) from error
 
     def _insist(self, ask: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Ask something of every process, again where one was lost meanwhile."""
         for left in reversed(range(self._machine.retries + 1)):
             try:
                 return ask(*args, **options)
-            except (*_GONE, KeyError, ValueError) as error:
+            except (*GONE, KeyError, ValueError) as error:
                 if not left:
-                    raise _lost(error) from error
-                sleep(_LOOK)
+                    raise lost(error) from error
+                sleep(LOOK)
         return None
 
     def each(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
@@ -223,7 +223,7 @@ class ClusterWorkers:
         running: dict[Future, Key] = {}
         ended = as_completed()
         # Dask counts the loss of a worker against every task that waits there
-        ahead = _AHEAD if meanwhile is None else 1
+        ahead = AHEAD if meanwhile is None else 1
 
         def hand_out() -> None:
             while len(running) < self.planned * ahead and (key := next(waiting, None)) is not None:
@@ -242,7 +242,7 @@ class ClusterWorkers:
             future = next(ended)
             key = running.pop(future)
             try:
-                result, attempt = _result(key, future)
+                result, attempt = result_of(key, future)
             except TaskError as error:
                 poisoned.add(error)
                 hand_out()
@@ -255,7 +255,7 @@ class ClusterWorkers:
     def _has_ended(self, futures: as_completed) -> bool:
         """Whether one of some futures has ended, maybe after a while."""
         with futures.thread_condition:
-            return futures.thread_condition.wait_for(futures.has_ready, _LOOK)
+            return futures.thread_condition.wait_for(futures.has_ready, LOOK)
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
@@ -271,110 +271,8 @@ class ClusterWorkers:
         *args: Any,
         exact: bool = False,
     ) -> dict[tuple[str, ...], Any]:
-        folded: dict[tuple[str, ...], Any] = {}
-        taken: Attempt | None = None
-        for results, attempt in self._in_order(function, held, combine, args, exact):
-            for part, result in results.items():
-                folded[part] = combine(folded[part], result) if part in folded else result
-            taken = attempt if taken is None else taken + attempt
+        whole = Fold(self._client, self._run, self._submit, self._there, function, held, combine, args, exact)
+        folded, taken = whole.folded()
         if taken is not None:
             self.observer(replace(taken, key=step_of(held.keys)), None)
         return folded
-
-    def _in_order(
-        self,
-        function: Callable[..., Any],
-        held: Held,
-        combine: Callable[[Any, Any], Any],
-        args: Sequence[Any],
-        exact: bool,
-    ) -> Iterator[tuple[dict[tuple[str, ...], Any], Attempt]]:
-        """Results of each step by part, in the order of steps; at most a window of them exists at once."""
-        groups = together(held.keys)
-        places = self._places(held, groups)
-        # not a broadcast, which never ends when a process is lost in it
-        shared = self._submit(remote.given, remote.Given(args))
-        running: dict[Step, tuple[Future, str]] = {}
-
-        def submit(step: Step, at: str = "") -> tuple[Future, str]:
-            loaded = held.load if held.values is None else [held.values[group[0]] for group in step]
-            at = at if at in self._there() else ""
-            return self._submit(remote.step, self._run, function, combine, step, loaded, shared, at=at), at
-
-        few = exact and held.values is not None
-        most = most_together(len(groups), self.slots)
-        steps = grouped(groups, places, most) if few else [(one,) for one in groups]
-        ahead = STEPS if few and places else _AHEAD
-        waiting = iter(steps)
-        for step in steps:
-            while len(running) < self.slots * ahead and (following := next(waiting, None)) is not None:
-                running[following] = submit(following, places.get(following[0], ""))
-            while not self._is_done(*running[step]):
-                running[step] = submit(step)
-            yield _result(step[0][0], running.pop(step)[0])
-
-    def _is_done(self, future: Future, at: str) -> bool:
-        """Wait for a step; False if it may never be done: Dask forgets one whose worker is gone or paused if all are.
-
-        One that only waits for what it needs looks the same; nothing of it is done yet, so it can be given out again.
-        """
-        while not future.done():
-            try:
-                future.exception(_LOOK)
-            except TimeoutError:
-                if at and not self._is_at_work(future):
-                    return bool(future.done())
-        return True
-
-    def _is_at_work(self, future: Future) -> bool:
-        with suppress(*_GONE):
-            return any(future.key in keys for keys in self._client.processing().values())
-        return True
-
-    def _places(self, held: Held, groups: Sequence[Group]) -> dict[Group, str]:
-        """Workers at which groups are done: where they lie, for Dask copies cheaply and knows not what they remember.
-
-        Of those that are streamed it deals out by itself all but the first, as many as it takes at once: they would all
-        go to the worker that has what is shared.
-        """
-        if held.values is None:
-            there = self._there()
-            return dict(zip(groups, there * _DEALT, strict=False))
-        futures = {group: held.values[group[0]] for group in groups}
-        try:
-            for future in futures.values():
-                if not future.done():
-                    future.exception()  # wait for it; what is wrong is told by the results
-            known = self._client.who_has([*futures.values()])
-        except _GONE:
-            return {}
-        return shared_out(
-            {group: known[future.key] for group, future in futures.items() if known[future.key]}, self._there()
-        )
-
-
-def _lost(error: BaseException) -> WorkersError:
-    return WorkersError(
-        f"the Dask scheduler, or every worker, was lost ({error}); start it again, then run again to go on, finished "
-        "tasks are kept"
-    )
-
-
-def _result(key: Key, future: Future) -> Any:
-    try:
-        result, attempt = future.result()
-    except CancelledError as error:
-        raise failed(key, _lost(error)) from error
-    except TaskError:  # of a step, which has named its key
-        raise
-    except KilledWorker as error:
-        raise TaskError(
-            f"{key}: {error.allowed_failures + 1} workers were lost while they did it, the last at "
-            f"{error.last_worker.address}; their logs say why (too little memory?). Run again to go on, finished tasks "
-            "are kept"
-        ) from error
-    except Exception as error:
-        raise failed(key, error) from error
-    if isinstance(result, ColignError):
-        raise result
-    return result, attempt

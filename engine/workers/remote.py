@@ -1,11 +1,13 @@
 """What runs in worker processes: tasks as Dask is given them, and how a process is made ready for them."""
 
 import multiprocessing
+import operator
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from multiprocessing.util import Finalize
 from typing import Any
@@ -14,6 +16,7 @@ from dask.distributed import WorkerPlugin, get_worker
 from threadpoolctl import threadpool_limits
 
 from engine.allocator import reuse_blocks
+from engine.workers.adding import merge
 from engine.workers.attempts import Watch, logged, name_of, name_tasks_in_logs
 from engine.workers.protocol import failed
 from schemas.errors import ColignError, InputError
@@ -169,6 +172,16 @@ def step(
             return result, watch.ended()
         combined[key.part] = combine(combined[key.part], result) if key.part in combined else result
     return combined, watch.ended()
+
+
+def added(combine: Callable[[Any, Any], Any], *outcomes: tuple[Any, Attempt]) -> tuple[Any, Attempt]:
+    """What several steps gave, in one; the first error among them."""
+    total: dict[tuple[str, ...], Any] = {}
+    for results, attempt in outcomes:
+        if isinstance(results, ColignError):
+            return results, attempt
+        merge(total, results, combine)
+    return total, reduce(operator.add, [attempt for _, attempt in outcomes])
 
 
 def _tell(run: str, attempt: Attempt) -> None:

@@ -162,3 +162,18 @@ def span(key: Key, seconds: float) -> tuple[int, float, float]:
     began = time.time()
     time.sleep(seconds)
     return os.getpid(), began, time.time()
+
+
+class Mortal:
+    """Adds, and is counted, on workers; the first few additions there end their process, after a moment."""
+
+    def __init__(self, folder: str, maker: int, kills: int) -> None:
+        self.folder, self.maker, self.kills = pathlib.Path(folder), maker, kills
+
+    def __call__(self, one: Any, other: Any) -> Any:
+        if os.getpid() != self.maker:
+            (self.folder / str(time.time_ns())).touch()
+            if len(list(self.folder.iterdir())) <= self.kills:
+                time.sleep(0.3)  # so that the next steps are done
+                os.kill(os.getpid(), signal.SIGKILL)
+        return one + other
