@@ -163,8 +163,8 @@ def test_start__without_certificates_no_job_is_sent(monkeypatch: pytest.MonkeyPa
 
 
 def test_start__leaves_ctrl_c_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "dask_jobqueue.runner", raising=False)
-    monkeypatch.delitem(sys.modules, "dask_jobqueue", raising=False)
+    for module in [name for name in sys.modules if name.startswith("dask_jobqueue")]:
+        monkeypatch.delitem(sys.modules, module)
     before = signal.getsignal(signal.SIGINT)
     found = launch._class
     monkeypatch.setattr(launch, "_class", lambda *names: found(*names) and Started)
