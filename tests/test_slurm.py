@@ -1,6 +1,8 @@
 """A study on SLURM itself: its daemons run here as one node, from Debian's slurm-wlm and munge."""
 
+import operator
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -9,11 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 
 import dask
 import pytest
 
+from engine.workers import queued
+from engine.workers.cluster import ClusterWorkers
+from schemas.errors import WorkersError
+from schemas.machine import Machine
+from schemas.task import Key
 from tests import crash
+from tests.contracts import tasks
 from tests.oracles.vectors import save_bert
 from tests.small_study import SmallStudy, Terminal, call
 from tests.test_tls import certified
@@ -165,6 +174,56 @@ def test_template__a_job_that_is_stopped_and_sent_again_equals_this_process(
     wait_for(lambda: "RUNNING" not in squeue(), 30)
     bad = subprocess.run([*sent, study.file], check=False)
     assert (bad.returncode, "usage: sbatch" in (tmp_path / "colign.log").read_text()) == (2, True)
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize(
+    ("keys", "log", "said"),
+    [
+        ({"python": "/nowhere/python"}, "slurm-{job}.out", "/nowhere/python: No such file or directory"),
+        (
+            {"worker_command": "nowhere", "log_directory": "logs"},
+            "logs/dask-worker-{job}.err",
+            "No module named nowhere",
+        ),
+    ],
+)
+def test_run__jobs_that_die_at_once_end_it(
+    keys: dict[str, str], log: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    study = SmallStudy(tmp_path / "study", save_bert(tmp_path / "model", positions=64))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(queued, "_LOOK", 2.0)
+    machine = study.machine(type="slurm", workers=2, memory=1, **keys)
+    error = Terminal(monkeypatch, capsys)("run", study.file, "--machine", machine, code=2)
+    found = re.search(
+        r"ended \(job (\d+): FAILED \(NonZeroExitCode\), job (\d+): FAILED \(NonZeroExitCode\)\); ", error
+    )
+    assert found is not None, error
+    assert f"{tmp_path / log.format(job=found[2])} ends with\n  " in error
+    assert said in error
+    assert not study.directory.exists()
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("what", ["map", "fold"])
+def test_workers__that_are_lost_with_the_last_job_end_the_run(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(queued, "_LOOK", 2.0)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    keys = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(9)]
+    with ClusterWorkers(Machine(type="slurm", workers=1, memory=1)) as workers:
+        held = workers.hold(tasks.load, keys, nbytes=1)
+        work = {
+            "map": lambda: list(workers.map(tasks.wait, keys, 1)),
+            "fold": lambda: [workers.fold(tasks.counted, held, operator.add, exact=True) for _ in range(10**6)],
+        }
+        Timer(3, subprocess.run, [["scancel", "--user=root"]]).start()
+        with pytest.raises(WorkersError, match=r"every worker was lost, .*: CANCELLED.*\n(?s:.*)run again to go on"):
+            work[what]()
 
 
 def squeue() -> str:

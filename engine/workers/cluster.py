@@ -21,6 +21,7 @@ from engine.workers import launch, remote
 from engine.workers.attempts import step_of
 from engine.workers.folding import AHEAD, GONE, LOOK, Fold, lost, result_of
 from engine.workers.protocol import Held, Observer, Poisoned, Usage, ignored, together
+from engine.workers.queued import Queue
 from schemas.errors import InputError, TaskError
 from schemas.machine import QUEUED, STARTED, Machine
 from schemas.task import Attempt, Key
@@ -44,6 +45,7 @@ class ClusterWorkers:
         self._run = uuid4().hex[:8]  # a scheduler of others may serve several runs
         self.threads, self.products = machine.threads or 1, str(machine.products)
         self._cluster: Any = None
+        self._queue: Queue | None = None
         self._ended = Event()
         self._seen: tuple[float, list[str]] = (-LOOK, [])
         self._used: tuple[float, Usage] | None = None
@@ -57,7 +59,11 @@ class ClusterWorkers:
         try:
             self._cluster = launch.start(self._machine, models=self._models)
             self._client = launch.connect(self._machine, self._cluster, _ANSWER)
-            self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
+            if self._machine.type == "slurm":
+                self._queue = Queue(self._cluster)
+                self._queue.wait(self._client)
+            else:
+                self._client.wait_for_workers(1, timeout=None if self._machine.type in QUEUED else _ANSWER)
             self._insist(self._client.register_plugin, remote.Prepared())
             for worker, state in self._client.scheduler_info().get("workers", {}).items():
                 remote.check_worker(worker, state["nthreads"], state["memory_limit"], self._counted)
@@ -255,7 +261,15 @@ class ClusterWorkers:
     def _has_ended(self, futures: as_completed) -> bool:
         """Whether one of some futures has ended, maybe after a while."""
         with futures.thread_condition:
-            return futures.thread_condition.wait_for(futures.has_ready, LOOK)
+            ended = futures.thread_condition.wait_for(futures.has_ready, LOOK)
+        if not ended:
+            self._check_queue()
+        return ended
+
+    def _check_queue(self) -> None:
+        """End a run that waits for jobs of which none is left."""
+        if self._queue is not None and not self._there():
+            self._queue.check(came=True)
 
     def hold(self, load: Callable[[Key], Any], keys: Sequence[Key], nbytes: int) -> Held:
         fits = nbytes <= self.memory
@@ -271,7 +285,9 @@ class ClusterWorkers:
         *args: Any,
         exact: bool = False,
     ) -> dict[tuple[str, ...], Any]:
-        whole = Fold(self._client, self._run, self._submit, self._there, function, held, combine, args, exact)
+        whole = Fold(
+            self._client, self._run, self._submit, self._there, self._check_queue, function, held, combine, args, exact
+        )
         folded, taken = whole.folded()
         if taken is not None:
             self.observer(replace(taken, key=step_of(held.keys)), None)

@@ -48,6 +48,8 @@ class Fold:
     """Hands out a task; see `engine.workers.cluster.ClusterWorkers`."""
     there: Callable[[], Sequence[str]]
     """Gives the addresses of the workers that there are now."""
+    check: Callable[[], None]
+    """Raises an error when no worker is there or can come; called now and then while steps are waited for."""
     function: Callable[..., Any]
     held: Held
     combine: Callable[[Any, Any], Any]
@@ -94,17 +96,16 @@ class Fold:
             values = self.held.values
             loaded = self.held.load if values is None else [values[group[0]] for group in step]
             at = at if at in self.there() else ""
-            return self.submit(
-                remote.step, self.run, self.function, self.combine, step, loaded, shared, at=at
-            ), at  # fmt: skip
+            future = self.submit(remote.step, self.run, self.function, self.combine, step, loaded, shared, at=at)
+            return future, future.key if at else ""
 
         waiting = iter(steps)
         for step in steps:
             while len(running) < self._slots() * ahead and (following := next(waiting, None)) is not None:
                 running[following] = submit(following, places.get(following[0], ""))
             while not self._is_done(*running[step]):
-                for one, (future, at) in running.items():  # the others with it, which were forgotten at the same time
-                    if one == step or (at and not future.done() and not self._is_at_work(future.key)):
+                for one, (future, name) in running.items():  # with it those that were forgotten at the same time
+                    if one == step or (name and not future.done() and not self._is_at_work(name)):
                         running[one] = submit(one)
             yield step[0][0], running.pop(step)[0]
 
@@ -124,24 +125,26 @@ class Fold:
         for one in done:
             tree.put(one)
         for key, future in tree.left:
-            while not future.done():
-                try:
-                    future.exception(LOOK)
-                except TimeoutError:
-                    if placed and not self._is_at_work(self.run) and not future.done():
-                        raise _ForgottenError from None
+            if not self._is_done(future, self.run if placed else ""):
+                raise _ForgottenError
             yield key, future
 
-    def _is_done(self, future: Future, at: str) -> bool:
-        """Wait for a step; False if it may never be done: Dask forgets one whose worker is gone or paused if all are.
+    def _is_done(self, future: Future, name: str) -> bool:
+        """Wait for a task; False if it may never be done: Dask forgets one whose worker is gone, or paused if all are.
 
         One that only waits for what it needs looks the same; nothing of it is done yet, so it can be given out again.
+
+        Parameters
+        ----------
+        name
+            What the keys hold of those tasks one of which is at work while it can still be done; empty: it always can.
         """
         while not future.done():
             try:
                 future.exception(LOOK)
             except TimeoutError:
-                if at and not self._is_at_work(future.key):
+                self.check()
+                if name and not self._is_at_work(name):
                     return bool(future.done())
         return True
 
@@ -162,8 +165,7 @@ class Fold:
         futures = {group: self.held.values[group[0]] for group in self.groups}
         try:
             for future in futures.values():
-                if not future.done():
-                    future.exception()  # wait for it; what is wrong is told by the results
+                self._is_done(future, "")  # wait for it; what is wrong is told by the results
             known = self.client.who_has([*futures.values()])
         except GONE:
             return {}

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
+from engine.workers.adding import HERE
 from schemas.task import Key
 
 STEPS, _TOGETHER, PARTS = 2, 64, 4
-"""Steps that each worker has at least, so that one is added up while another is done; groups of a step at most; and
-parts, for a step gives a result of each."""
+"""Steps that each of few workers has, so that one is added up here while another is done (each of many has one, for
+every step costs milliseconds here); groups of a step at most; and parts, for a step gives a result of each."""
 
 Group = tuple[Key, ...]
 """Keys that are held together."""
@@ -43,10 +44,11 @@ def most_together(groups: int, workers: int) -> int:
 
     Examples
     --------
-    >>> most_together(48, 2), most_together(13 * 61, 2), most_together(13 * 61, 512)
-    (12, 64, 1)
+    >>> most_together(48, 2), most_together(100, 16), most_together(13 * 61, 2), most_together(13 * 61, 512)
+    (12, 7, 64, 2)
     """
-    return min(_TOGETHER, max(1, groups // (workers * STEPS)))
+    steps = STEPS if workers * STEPS <= HERE else 1
+    return min(_TOGETHER, max(1, -(-groups // (workers * steps))))
 
 
 def grouped(groups: Sequence[Group], places: Mapping[Group, str], most: int) -> list[Step]:
