@@ -63,7 +63,7 @@ class Host:
 
 @dataclass
 class Cluster:
-    """A Dask scheduler and two workers, each a command of its own, and the file that says where the scheduler is."""
+    """A Dask scheduler and workers, each a command of its own, and the file that says where the scheduler is."""
 
     scheduler: Any
     workers: list[Any]
@@ -96,8 +96,8 @@ def two_hosts() -> Iterator[list[Host]]:
 
 
 @contextmanager
-def cluster(folder: Path, hosts: Sequence[Host] = ()) -> Iterator[Cluster]:
-    """Start a scheduler, and two workers with nannies, on one host or on two."""
+def cluster(folder: Path, hosts: Sequence[Host] = (), count: int = 2) -> Iterator[Cluster]:
+    """Start a scheduler, and some workers with nannies: on this host, or one on each of some."""
     file = folder / f"scheduler-{time.time_ns()}.json"
     env = {**os.environ, **QUICK, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     log = (folder / "dask.log").open("a")
@@ -107,7 +107,7 @@ def cluster(folder: Path, hosts: Sequence[Host] = ()) -> Iterator[Cluster]:
         command += ["--scheduler-file", str(file), "--host", host.address if host else "127.0.0.1", "--no-dashboard"]
         return subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
-    places = list(hosts) or [None, None]
+    places = list(hosts) or [None] * count
     processes = [begin(places[0], "scheduler", "--port", "0")]
     try:
         wait(file.exists)

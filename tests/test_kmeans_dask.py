@@ -55,11 +55,15 @@ def test_cluster__dask_equals_serial(processes: int, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("processes", "kills"),
-    [(2, 2), *(pytest.param(n, 20, marks=pytest.mark.slow) for n in (1, 2, 4))],
+    ("processes", "kills", "here"),
+    [(2, 2, 8), *(pytest.param(n, 20, here, marks=pytest.mark.slow) for n in (1, 2, 4) for here in (0, 8))],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_cluster__killed_workers_change_no_bit(processes: int, kills: int, tmp_path: Path) -> None:
+def test_cluster__killed_workers_change_no_bit(
+    processes: int, kills: int, here: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what steps give is added up on workers."""
+    monkeypatch.setattr("engine.workers.folding.HERE", here)
     task, wanted = stored(tmp_path, blobs(500, 8, 9, layers=2, seed=6), KS), settings(KS, tolerance=0, restarts=2)
     expected = clustered(task, wanted)
     done = 0

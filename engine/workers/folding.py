@@ -12,7 +12,7 @@ from distributed.client import ClosedClientError
 
 from engine.workers import remote
 from engine.workers.adding import HERE, Tree, merge
-from engine.workers.placing import STEPS, Group, Step, grouped, most_together, shared_out
+from engine.workers.placing import Group, Step, grouped, most_together, shared_out
 from engine.workers.protocol import Held, failed, together
 from schemas.errors import ColignError, TaskError, WorkersError
 from schemas.task import Attempt, Key
@@ -22,6 +22,9 @@ LOOK = 2.0
 
 AHEAD = 4
 """Tasks in flight for each worker thread: enough to keep workers busy, few enough to keep results and graph small."""
+
+_FEW = 2
+"""Steps of held parts in flight for each worker: they are long, and one more waits while another is done."""
 
 _DEALT = 2
 """Tasks a worker up to which Dask gives tasks to those that have what they need; of more it gives to who is idle."""
@@ -72,7 +75,7 @@ class Fold:
         few = self.exact and self.held.values is not None
         most = most_together(len(self.groups), self._slots()) if few else 1
         steps = grouped(self.groups, places, most) if few else [(one,) for one in self.groups]
-        done = self._in_order(steps, places, STEPS if few and places else AHEAD)
+        done = self._in_order(steps, places, _FEW if few and places else AHEAD)
         if self.exact and len(steps) > HERE:
             done = self._added_up(done, placed=bool(places))
         found: dict[tuple[str, ...], Any] = {}

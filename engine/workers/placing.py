@@ -4,12 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from engine.workers.adding import HERE
 from schemas.task import Key
 
-STEPS, _TOGETHER, PARTS = 2, 64, 4
-"""Steps that each of few workers has, so that one is added up here while another is done (each of many has one, for
-every step costs milliseconds here); groups of a step at most; and parts, for a step gives a result of each."""
+_TOGETHER, PARTS = 64, 4
+"""Groups of a step at most, and parts, for a step gives a result of each."""
 
 Group = tuple[Key, ...]
 """Keys that are held together."""
@@ -40,15 +38,14 @@ def shared_out(lying: Mapping[Group, Sequence[str]], workers: Sequence[str]) -> 
 
 
 def most_together(groups: int, workers: int) -> int:
-    """Groups of a step at most, of so many on so many workers.
+    """Groups of a step at most, of so many on so many workers: one step a worker, for each costs milliseconds here.
 
     Examples
     --------
     >>> most_together(48, 2), most_together(100, 16), most_together(13 * 61, 2), most_together(13 * 61, 512)
-    (12, 7, 64, 2)
+    (24, 7, 64, 2)
     """
-    steps = STEPS if workers * STEPS <= HERE else 1
-    return min(_TOGETHER, max(1, -(-groups // (workers * steps))))
+    return min(_TOGETHER, -(-groups // workers))
 
 
 def grouped(groups: Sequence[Group], places: Mapping[Group, str], most: int) -> list[Step]:

@@ -6,7 +6,8 @@
 Stages, tasks, sizes and their grouping are those of the engine (`jobs.stages`, `jobs.vectors.groups`,
 `jobs.linking.rows`); only seconds are assumed. Workers take tasks in the order of their keys as they come free, no
 faster than the driver hands them out. Layers that fit a worker are clustered there; of those that are spread over all,
-a pass of K-means, of which parts on one worker go together, ends when all that tasks give is added up in one process.
+a pass of K-means, of which parts on one worker go together, begins when centroids have come to all workers, from one to
+the next, and ends when all that tasks give is added up: by workers, a few at a time, where it is much.
 A study is that of `tests.benchmarks.planning`: 100 languages, all paired with one, 13 layers of a 12 x 384 encoder.
 
 --check measures the rates in a run of half a text with one worker, predicts the whole text with one and with two, runs
@@ -16,6 +17,7 @@ both, and prints the error of every stage.
 import argparse
 import heapq
 import json
+import math
 import sys
 import tempfile
 import time
@@ -33,6 +35,7 @@ from matplotlib.figure import Figure
 from engine import concepts
 from engine.concepts import Clustering
 from engine.side_by_side import Pending, chosen
+from engine.workers.adding import HERE, TOGETHER
 from engine.workers.cluster import ClusterWorkers
 from engine.workers.placing import PARTS, most_together
 from engine.workers.protocol import group_size
@@ -61,10 +64,12 @@ class Rates:
     """Bytes a second between a worker and the store."""
     store: float
     """Bytes a second of the store, all workers together."""
-    driver: float
-    """Bytes a second that the driver takes in."""
+    process: float
+    """Bytes a second that the driver, or a worker, takes in from others."""
     task: float
-    """Seconds of the driver for each task."""
+    """Seconds of driver and scheduler for each task."""
+    step: float
+    """Seconds of driver and scheduler for each task of a pass of K-means: it is sent less."""
     passes: float
     """Passes of K-means over the vectors, seeding, moments and labels among them."""
     compared: float
@@ -87,8 +92,9 @@ ASSUMED: tuple[tuple[str, float, float, str], ...] = (
     ("products", 80e9, 20e12, "core: torch, float32, by kmeans.py; GPU: 30 % of H100's float32, assumed"),
     ("local", 0.5e9, 2e9, "core: codecs.py, none + crc32c; GPU: assumed, several writers"),
     ("store", 20e9, 20e9, "assumed: a parallel file system, or an object store in one region"),
-    ("driver", 1e9, 1e9, "assumed: 10 Gbit/s"),
+    ("process", 1e9, 1e9, "assumed: 10 Gbit/s"),
     ("task", 5e-3, 5e-3, "scheduler.py: 4 to 8 ms"),
+    ("step", 3e-3, 3e-3, "passes.py: @@"),
     ("passes", 60, 60, "assumed: 50 iterations, 10 for seeding, moments and labels"),
     ("compared", 0.3, 1.0, "core: bounds spare most, README «Concepts alone»; GPU: whole passes"),
     ("links", 1.0, 1.0, "alignment.py, in engine.links.COST; links are made on CPU cores in both columns"),
@@ -204,9 +210,14 @@ def _spread(task: Clustering, layers: int, context: Context, workers: int, rates
     busy = min(workers, tasks)
     products = _pass(task, settings, rows, rates)
     reading = rows * task.hidden * task.itemsize / min(rates.local, rates.store / busy)
-    added = results * 8 * sum(run.k for run in runs) * task.hidden * rates.compared / rates.driver
+    centroids = at_once * 8 * sum(run.k for run in runs) * task.hidden / rates.process
+    sums = tasks // (TOGETHER - 1) if tasks > HERE else 0
+    added = (min(results, HERE * at_once) if sums else results) / at_once * centroids * rates.compared
     # rounds of tasks, or the driver, whichever is slower
-    a_pass = max(-(-tasks // busy) * (products if plan.keep else max(products, reading)), tasks * rates.task, added)
+    a_pass = max(-(-tasks // busy) * (products if plan.keep else max(products, reading)), (tasks + sums) * rates.step,
+                 added)  # fmt: skip
+    a_pass += math.log2(busy + 1) * 2 * centroids  # those of the iteration before go with them
+    a_pass += math.log(tasks, TOGETHER) * TOGETHER * centroids * rates.compared if sums else 0
     return -(-layers // at_once) * (rates.passes * a_pass + (-(-tasks // busy) * reading if plan.keep else 0))
 
 
@@ -281,7 +292,7 @@ def _timed(study_file: Path, out: str, workers: int) -> tuple[dict[str, float], 
 
 def calibrate(seconds: dict[str, float], context: Context, text: Text, planned: Sequence[Stage]) -> Rates:
     """Rates under which the simulation of one worker gives the measured seconds of each stage."""
-    unit = Rates(1, 1e30, 1e30, 1e30, 1e30, 0, 1, 1, 1, 1, 1, context.memory, 0)
+    unit = Rates(1, 1e30, 1e30, 1e30, 1e30, 0, 0, 1, 1, 1, 1, 1, context.memory, 0)
     simulated = simulate(context, text, planned, 1, unit)
     once = simulate(context, text, planned, 1, Rates(**{**vars(unit), "products": 1}))
     # dictionaries and counts have one rate in the table; here the stage that takes longer decides
@@ -291,8 +302,9 @@ def calibrate(seconds: dict[str, float], context: Context, text: Text, planned: 
         products=once["concepts"] / seconds["concepts"],
         local=1e30,
         store=1e30,
-        driver=1e30,
+        process=1e30,
         task=0,
+        step=0,
         passes=1,
         compared=1,
         links=seconds["links"] / simulated["links"],

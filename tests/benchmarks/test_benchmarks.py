@@ -159,7 +159,7 @@ def test_simulation__work_on_one_worker_is_that_of_the_rates(tmp_path: Path) -> 
     context = stages.context(study, Layout(str(tmp_path / "study")), 1, 2**34)
     text = planning.made_text(study, 600_000)
     planned = stages.stages(context, text, 2**34)
-    rates = simulation.Rates(1000, 1e9, 1e30, 1e30, 1e30, 0, 7, 0.5, 1, 2000, 100, 2**34, 1)
+    rates = simulation.Rates(1000, 1e9, 1e30, 1e30, 1e30, 0, 0, 7, 0.5, 1, 2000, 100, 2**34, 1)
     found = simulation.simulate(context, text, planned, 1, rates)
     assert found["activations"] == pytest.approx(600)
     assert found["corpus"] == pytest.approx(300)
