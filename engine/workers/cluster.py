@@ -248,7 +248,7 @@ class ClusterWorkers:
             future = next(ended)
             key = running.pop(future)
             try:
-                result, attempt = result_of(key, future)
+                result, attempt = result_of(key, future, self._check_queue)
             except TaskError as error:
                 poisoned.add(error)
                 hand_out()

@@ -1,7 +1,8 @@
 """A fold over parts on Dask workers, in steps that are done where the parts lie."""
 
+from asyncio import run_coroutine_threadsafe
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,7 +82,7 @@ class Fold:
         found: dict[tuple[str, ...], Any] = {}
         taken: Attempt | None = None
         for key, future in done:
-            results, attempt = result_of(key, future)
+            results, attempt = result_of(key, future, self.check)
             merge(found, results, self.combine)
             taken = attempt if taken is None else taken + attempt
         return found, taken
@@ -184,10 +185,20 @@ def lost(error: BaseException) -> WorkersError:
     )
 
 
-def result_of(key: Key, future: Future) -> tuple[Any, Attempt]:
-    """What a task gave, waited for, and what it took; raises its error, with its key."""
+def result_of(key: Key, future: Future, check: Callable[[], None]) -> tuple[Any, Attempt]:
+    """What a task gave, waited for, and what it took; raises its error, with its key.
+
+    Parameters
+    ----------
+    check
+        As of `Fold`: a result may be lost with its worker on the way.
+    """
+    client = future.client
+    arriving = run_coroutine_threadsafe(client.gather(future, asynchronous=True), client.loop.asyncio_loop)
     try:
-        result, attempt = future.result()
+        while not wait([arriving], LOOK).done:
+            check()
+        result, attempt = arriving.result()
     except CancelledError as error:
         raise failed(key, lost(error)) from error
     except TaskError:  # of a step, which has named its key
@@ -200,6 +211,8 @@ def result_of(key: Key, future: Future) -> tuple[Any, Attempt]:
         ) from error
     except Exception as error:
         raise failed(key, error) from error
+    finally:
+        arriving.cancel()
     if isinstance(result, ColignError):
         raise result
     return result, attempt

@@ -12,18 +12,21 @@ from time import monotonic
 import dask
 import numpy as np
 import pytest
+from dask.distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.workers import remote
 from engine.workers.adding import Tree
 from engine.workers.cluster import ClusterWorkers
-from engine.workers.folding import Fold
+from engine.workers.folding import Fold, result_of
 from engine.workers.placing import most_together, shared_out
 from engine.workers.protocol import Workers
 from engine.workers.serial import SerialWorkers
-from schemas.errors import InputError, TaskError
+from schemas.errors import InputError, TaskError, WorkersError
 from schemas.machine import Machine
-from schemas.task import Key
+from schemas.task import Attempt, Key
+from tests import hosts
 from tests.contracts import tasks
 
 KEYS = [Key("stage", ("a",), start=i, stop=i + 1) for i in range(9)]
@@ -245,6 +248,23 @@ def test_fold__sums_that_are_lost_while_no_other_worker_takes_tasks_are_made_aga
         )
         streamed = workers.hold(tasks.load, keys, nbytes=10**15)
         assert workers.fold(tasks.pause, streamed, add, 2.5, exact=True) == {("a",): Counter(map(str, keys))}
+
+
+def test_result_of__one_that_is_lost_on_its_way_is_waited_for_while_it_can_come() -> None:
+    looks: list[float] = []
+
+    def check() -> None:
+        looks.append(monotonic())
+        if len(looks) == 2:
+            raise WorkersError("no worker can come")
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as started, Client(started) as client:
+        there = client.submit(remote.added, operator.add, ({}, Attempt("a", 0.0, "here", 1)), pure=False)
+        assert result_of(KEYS[0], there, check)[0] == {}
+        started.scale(0)
+        hosts.wait(lambda: not client.nthreads())
+        with pytest.raises(WorkersError, match="no worker can come"):
+            result_of(KEYS[0], there, check)
 
 
 @given(st.lists(st.integers(-9, 9), max_size=300))
