@@ -29,7 +29,6 @@ from schemas.task import Attempt, Key
 _ANSWER = "30s"
 """Longest wait for a scheduler to answer."""
 
-
 _LOGGERS = ("engine", "jobs")
 """Packages whose log is handed on from workers to this process."""
 

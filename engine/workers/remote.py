@@ -170,7 +170,7 @@ def step(
         result = value if isinstance(value, ColignError) else _named(run, function, key, value, *shared.args)
         if isinstance(result, ColignError):
             return result, watch.ended()
-        combined[key.part] = combine(combined[key.part], result) if key.part in combined else result
+        merge(combined, {key.part: result}, combine)
     return combined, watch.ended()
 
 
